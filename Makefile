@@ -1,0 +1,46 @@
+# make demo   install, check two problems with three guides each, write a report under out/
+# make test   install what tests need; lint, types, import order, tests
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+.PHONY: demo test lint fmt notebooks bench clean
+
+demo: $(VENV)/.installed
+	$(BIN)/ppl-models check eight_schools_noncentered eight_schools_centered \
+	  --guide normal --guide full_rank --guide handwritten --output out
+
+test: lint
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+
+fmt: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+notebooks: $(VENV)/.installed-dev
+	$(BIN)/jupytext --to ipynb --execute notebooks/*.py
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/first_light.py
+
+clean:
+	rm -rf $(VENV) out
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) --editable .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) --editable '.[dev]'
+	touch $@ $(VENV)/.installed

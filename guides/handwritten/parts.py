@@ -1,0 +1,52 @@
+"""The two parts that several hand-written guides share: a dense normal, and a site that is a function of it."""
+
+from collections.abc import Sequence
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.distributions import constraints
+from torch.distributions import biject_to
+
+
+def dense_normal(name: str, initial_location: Sequence[float], initial_scale: float = 0.1) -> torch.Tensor:
+    """A draw of an auxiliary normal vector with learned mean and dense covariance, in the default dtype.
+
+    The Cholesky factor is a positive scale per row times a unit lower triangle, so that one step size suits rows of
+    different scales (the parameterisation of Pyro's AutoMultivariateNormal).
+
+    Args:
+        name: Name of the auxiliary site; its parameters are `name_location`, `name_scale` and `name_triangle`.
+        initial_location: Initial mean, one number per dimension.
+        initial_scale: Initial standard deviation of every dimension.
+
+    Returns:
+        The draw, shape (..., dimension).
+    """
+    size = len(initial_location)
+    location = pyro.param(f"{name}_location", lambda: torch.tensor(initial_location, dtype=torch.get_default_dtype()))
+    scale = pyro.param(
+        f"{name}_scale", lambda: torch.full((size,), initial_scale), constraint=constraints.softplus_positive
+    )
+    triangle = pyro.param(f"{name}_triangle", lambda: torch.eye(size), constraint=constraints.unit_lower_cholesky)
+    normal = dist.MultivariateNormal(location, scale_tril=scale[:, None] * triangle)
+    return pyro.sample(name, normal, infer={"is_auxiliary": True})
+
+
+def place(
+    name: str, unconstrained: torch.Tensor, constraint: constraints.Constraint = constraints.real
+) -> torch.Tensor:
+    """Sample a site as a transformed part of an auxiliary draw, with the change of variables in its density.
+
+    Args:
+        name: The model's site.
+        unconstrained: The part of the auxiliary draw, shape of the site in the unconstrained space.
+        constraint: The support of the site.
+
+    Returns:
+        The value of the site.
+    """
+    transform = biject_to(constraint)
+    value = transform(unconstrained)
+    log_density = -transform.log_abs_det_jacobian(unconstrained, value)
+    return pyro.sample(name, dist.Delta(value, log_density=log_density, event_dim=constraint.event_dim))

@@ -1,0 +1,42 @@
+"""One measured figure with its limit."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Check:
+    """One measured figure, its limit, and what to do about it.
+
+    Attributes:
+        name: what was measured, a few words.
+        value: the figure, in the units that `detail` states.
+        limit: the bound that `value` is held against.
+        passed: None when the figure could not be measured or resolved; that is never a pass.
+        advice: what to do next; empty when there is nothing to do.
+        mcse: Monte Carlo standard error of `value`, in its units; NaN when unknown.
+        detail: the evidence in a sentence: the worst parameter, how it was measured.
+    """
+
+    name: str
+    value: float
+    limit: float
+    passed: bool | None
+    advice: str
+    mcse: float = math.nan
+    detail: str = ""
+
+    @property
+    def mark(self) -> str:
+        """'pass', 'FAIL', or '?' for what could not be measured."""
+        return {True: "pass", False: "FAIL", None: "?"}[self.passed]
+
+    @property
+    def measured(self) -> str:
+        """The value with its Monte Carlo error, as text."""
+        value = "not measured" if math.isnan(self.value) else f"{self.value:.3g}"
+        return value if math.isnan(self.mcse) else f"{value} ± {self.mcse:.2g}"
+
+    def __str__(self) -> str:
+        parts = [f"{self.mark:<4} {self.name}: {self.measured} (limit {self.limit:.3g})", self.detail, self.advice]
+        return "; ".join(part.rstrip(".") for part in parts if part)

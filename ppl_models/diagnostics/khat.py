@@ -1,0 +1,183 @@
+"""Pareto k-hat: how heavy the right tail of the importance weights is."""
+
+import math
+
+import numpy as np
+from arviz_stats.base import array_stats
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import logsumexp
+
+from ppl_models.diagnostics.check import Check
+from ppl_models.errors import DataError
+
+MIN_DRAWS = 100
+ADVISED_DRAWS = 10_000
+KHAT_GOOD = 0.5
+KHAT_LIMIT = 0.7
+ROUNDING = 1e-6  # nats; weights this equal are those of the posterior itself
+
+Float64Array = NDArray[np.float64]
+
+
+def pareto_khat(log_ratio: ArrayLike) -> float:
+    """Shape of the generalised Pareto tail of the importance ratios, k-hat.
+
+    Args:
+        log_ratio: log p - log q in nats, shape (draw,); at least 100 draws; -inf is a weight of zero.
+
+    Returns:
+        k-hat (unitless): below 0 for bounded ratios, at least 1 where the ratios have no mean; inf when the ratios
+        span so many nats that one draw carries all the weight; NaN when ties leave no tail to fit.
+
+    Raises:
+        DataError: wrong shape, fewer than 100 draws, NaN or +inf among the ratios, or all of them -inf.
+
+    Vehtari, Simpson, Gelman, Yao and Gabry (2024), Pareto smoothed importance sampling, JMLR 25(72).
+    """
+    return psis_weights(log_ratio)[1]
+
+
+def psis_weights(log_ratio: ArrayLike) -> tuple[Float64Array, float]:
+    """Pareto-smoothed importance weights and their k-hat.
+
+    Args:
+        log_ratio: log p - log q in nats, shape (draw,); at least 100 draws; -inf is a weight of zero.
+
+    Returns:
+        The log weights, shape (draw,), whose exponentials sum to one, and k-hat. Where k-hat is not finite, or the
+        largest ratios are all equal, the weights are normalised but not smoothed.
+
+    Raises:
+        DataError: as `pareto_khat`.
+    """
+    ratios = valid_log_ratio(log_ratio)
+    centred = ratios - ratios.max()
+    unsmoothed = centred - logsumexp(centred)
+    khat = _degenerate_khat(centred)
+    if khat is not None:
+        return unsmoothed, khat
+    with np.errstate(all="ignore"):
+        # psislw negates its argument: it was written for log likelihoods that are left out
+        weights, fitted = array_stats.psislw(-centred, r_eff=1)
+    weights, khat = np.asarray(weights, dtype=float), float(fitted)
+    if math.isnan(khat) or np.isnan(weights).any():
+        return unsmoothed, math.nan
+    return weights, khat
+
+
+def khat_limit(num_draws: int) -> float:
+    """The largest k-hat at which PSIS estimates from so many draws can be used: min(1 - 1/log10 S, 0.7).
+
+    Args:
+        num_draws: number of draws S behind k-hat.
+
+    Returns:
+        The limit (unitless); 0.7 from 2,155 draws on.
+
+    Vehtari et al. (2024), section 3.2.4.
+    """
+    return min(1.0 - 1.0 / math.log10(num_draws), KHAT_LIMIT)
+
+
+def check_khat(log_ratio: ArrayLike, *, num_bootstrap: int = 40, seed: int = 0) -> Check:
+    """Judge the importance ratios of a fit by their Pareto tail.
+
+    Args:
+        log_ratio: log p - log q in nats, shape (draw,); at least 100 draws, better 10,000.
+        num_bootstrap: bootstrap replicates behind the Monte Carlo error: the draws are resampled, k-hat is refitted,
+            and the standard deviation over the replicates is reported.
+        seed: seed of the bootstrap.
+
+    Returns:
+        The check. It is not measured (`passed` is None) for fewer than 100 draws, NaN or +inf ratios, ratios that are
+        all -inf, and ratios that are identical to the last bit, as those of a point estimate are.
+
+    Raises:
+        DataError: the ratios are not one-dimensional.
+    """
+    ratios = np.asarray(log_ratio, dtype=float)
+    if ratios.ndim != 1:
+        raise DataError(f"log_ratio: shape {ratios.shape}, needs (draw,). Stack the chains first.")
+    limit = khat_limit(max(ratios.size, MIN_DRAWS))
+    try:
+        khat = pareto_khat(ratios)
+    except DataError as error:
+        return Check("k-hat", math.nan, limit, None, "find the draws whose density is not finite", detail=str(error))
+    if np.ptp(ratios) == 0:
+        detail = "all log ratios are identical: the guide is a point estimate, or log q is a copy of log p"
+        return Check("k-hat", math.nan, limit, None, "use a guide that has a density", detail=detail)
+    if math.isnan(khat):
+        return Check("k-hat", khat, limit, None, "draw more", detail="ties among the largest log ratios")
+    mcse = _bootstrap_error(ratios, num_bootstrap, seed) if math.isfinite(khat) else math.nan
+    return Check("k-hat", khat, limit, khat <= limit, _advice(khat, limit), mcse, _detail(ratios, khat))
+
+
+def valid_log_ratio(log_ratio: ArrayLike) -> Float64Array:
+    """The log ratios as a float array, or a `DataError` that says what is wrong with them."""
+    ratios = np.asarray(log_ratio, dtype=float)
+    if ratios.ndim != 1:
+        raise DataError(f"log_ratio: shape {ratios.shape}, needs (draw,). Stack the chains first.")
+    if ratios.size < MIN_DRAWS:
+        raise DataError(f"log_ratio: {ratios.size} draws, needs at least {MIN_DRAWS}. Draw more from the fit.")
+    bad = np.isnan(ratios) | np.isposinf(ratios)
+    if bad.any():
+        raise DataError(
+            f"log_ratio: {bad.sum()} of {ratios.size} values are NaN or +inf (first at draw {bad.argmax()}), "
+            "needs log p - log q finite or -inf. Evaluate both densities at these draws in float64."
+        )
+    if np.isneginf(ratios).all():
+        raise DataError(
+            "log_ratio: every value is -inf, the posterior density is zero at every draw. "
+            "Check that guide and model have the same support."
+        )
+    return ratios
+
+
+def _degenerate_khat(centred: Float64Array) -> float | None:
+    """The k-hat of ratios whose tail cannot be fitted; None for all others.
+
+    The fit divides by the lower quartile of the exceedances. Where that is zero, arviz returns its prior, which
+    would pass the worst of guides.
+    """
+    if -centred.min() <= ROUNDING:
+        return 0.0
+    size = centred.size
+    num_tail = math.floor(3 * math.sqrt(size)) if size > 225 else size // 5
+    ordered = np.sort(centred)
+    cutoff, tail = ordered[-num_tail - 1], ordered[-num_tail:]
+    if tail[0] == tail[-1]:
+        return 0.0  # an atom at the largest ratio: bounded
+    quartile = tail[int(num_tail / 4 + 0.5) - 1]
+    if math.exp(quartile) > math.exp(cutoff):
+        return None
+    tied = quartile == cutoff and math.isfinite(cutoff)
+    return math.nan if tied and math.exp(cutoff) > 0 else math.inf
+
+
+def _bootstrap_error(ratios: Float64Array, num_bootstrap: int, seed: int) -> float:
+    rng = np.random.default_rng(seed)
+    resampled = (rng.choice(ratios, size=ratios.size) for _ in range(num_bootstrap))
+    khats = np.array([psis_weights(ratio)[1] for ratio in resampled if np.isfinite(ratio).any()])
+    khats = khats[np.isfinite(khats)]
+    return float(khats.std(ddof=1)) if khats.size > 1 else math.nan
+
+
+def _advice(khat: float, limit: float) -> str:
+    if khat > limit:
+        return "do not importance-weight; use a richer guide, another parametrisation, or MCMC"
+    if khat > KHAT_GOOD:
+        return "usable after PSIS correction, with slow convergence"
+    return ""
+
+
+def _detail(ratios: Float64Array, khat: float) -> str:
+    notes = [f"{ratios.size:,} draws"]
+    if ratios.size < ADVISED_DRAWS:
+        notes.append(f"fewer than the {ADVISED_DRAWS:,} advised")
+    if zeros := int(np.isneginf(ratios).sum()):
+        notes.append(f"{zeros:,} of them have zero posterior density")
+    if khat == math.inf:
+        notes.append("the log ratios span hundreds of nats: one draw carries all the weight")
+    if np.ptp(ratios) <= ROUNDING:
+        notes.append("the log ratios are equal but for rounding: the guide is the posterior up to a constant")
+    return ", ".join(notes)

@@ -1,0 +1,105 @@
+"""What all checks together say: trust, correct or reject."""
+
+import html
+import math
+import numbers
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ppl_models.diagnostics.check import Check
+from ppl_models.diagnostics.moments import MOMENTS, REFERENCES
+
+NUM_ROWS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """The judgement of a fit, with its evidence.
+
+    Attributes:
+        verdict: "trust" (use the fit), "correct" (usable after the correction that `reasons` names) or "reject".
+        checks: every figure that was measured.
+        table: one row per scalar parameter, as `compare` gives it; empty when nothing could be compared.
+        khat: the Pareto k-hat (unitless); NaN when it could not be measured.
+        reasons: the sentences that a statistician would say, the worst parameters by name.
+        reference: "baseline" or "psis": what the table was measured against.
+        config: what was checked, with which limits and versions.
+    """
+
+    verdict: str
+    checks: tuple[Check, ...]
+    table: pd.DataFrame
+    khat: float
+    reasons: tuple[str, ...]
+    reference: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    def worst(self, num_rows: int = NUM_ROWS) -> pd.DataFrame:
+        """The rows that come nearest to their limits or exceed them most, worst first."""
+        columns = [moment.column for moment in MOMENTS]
+        if self.table.empty:
+            return self.table
+        share = self.table[columns].abs() / [moment.limit for moment in MOMENTS]
+        order = share.max(axis=1).sort_values(ascending=False, kind="stable").index[:num_rows]
+        return self.table.loc[order, columns]
+
+    def __str__(self) -> str:
+        marks = [(check.mark, check.name, check.measured, f"limit {check.limit:.3g}") for check in self.checks]
+        widths = [max((len(row[column]) for row in marks), default=0) for column in range(4)]
+        lines = [f"verdict: {self.verdict} (against {REFERENCES[self.reference]})", *self.reasons, ""]
+        for row, check in zip(marks, self.checks, strict=True):
+            cells = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            lines.append(f"  {cells}  {check.detail}".rstrip())
+        worst = self.worst()
+        if not worst.empty:
+            lines += ["", worst.to_string(float_format=lambda value: f"{value:.3f}")]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        cells = [(c.mark, c.name, c.measured, f"{c.limit:.3g}", c.detail, c.advice) for c in self.checks]
+        header = "".join(f"<th>{name}</th>" for name in ("", "check", "value", "limit", "detail", "advice"))
+        rows = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in cells)
+        reasons = "".join(f"<p>{html.escape(reason)}</p>" for reason in self.reasons)
+        title = html.escape(f"{self.verdict} (against {REFERENCES[self.reference]})")
+        worst = "" if self.table.empty else self.worst().to_html(escape=True, float_format=lambda value: f"{value:.3f}")
+        return f"<div><h4>{title}</h4>{reasons}<table><tr>{header}</tr>{rows}</table>{worst}</div>"
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict of plain Python types that `json.dumps` takes; NaN and infinities become None."""
+        rows = [
+            {"parameter": name, **row}
+            for name, row in zip(self.table.index, self.table.to_dict("records"), strict=True)
+        ]
+        return _plain(
+            {
+                "verdict": self.verdict,
+                "reference": self.reference,
+                "khat": self.khat,
+                "reasons": self.reasons,
+                "checks": [vars(check) for check in self.checks],
+                "table": rows,
+                "config": self.config,
+            }
+        )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, np.bool_):
+        return bool(value)
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value) if math.isfinite(value) else None
+    return str(value)

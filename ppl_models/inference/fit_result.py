@@ -1,0 +1,229 @@
+"""A fitted variational posterior: what made it, and draws from it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyro.poutine as poutine
+import torch
+import xarray as xr
+
+from ppl_models.inference import fit_storage
+from ppl_models.options import check_count
+from ppl_models.posterior import (
+    Labels,
+    check_include,
+    data_groups,
+    extra_groups,
+    make_tree,
+    predictive_draws,
+)
+from ppl_models.program import Data, Program, build_program, map_draws
+from ppl_models.seeds import check_seed, child_seed
+
+LOG_Q = "log q"
+
+
+@dataclass(frozen=True, repr=False)
+class Fit:
+    """A fitted variational posterior.
+
+    Attributes:
+        program: the model with its data and learnt parameters.
+        guide: the fitted guide.
+        guide_name: its name, for people.
+        family: name of the automatic family, None for other guides.
+        point: whether the guide is a point estimate, without uncertainty.
+        losses: negative ELBO estimate in nats at each step, shape (steps,).
+        status: "converged", "max_steps", "diverged" or "interrupted".
+        constant_phase: first and one past the last step at the fixed step size.
+        note: what went wrong, empty otherwise.
+        backend: what made the steps.
+        seconds: time spent.
+        config: the options, the seed and the versions that made it.
+        labels: names of axes and their coordinates, as given.
+    """
+
+    program: Program = field(repr=False)
+    guide: Callable[..., Any] = field(repr=False)
+    guide_name: str
+    family: str | None
+    point: bool
+    losses: np.ndarray = field(repr=False)
+    status: str
+    constant_phase: tuple[int, int]
+    note: str
+    backend: str
+    seconds: float
+    config: Mapping[str, Any]
+    labels: Labels = field(repr=False)
+
+    def __post_init__(self):
+        self.losses.setflags(write=False)
+
+    @property
+    def steps(self) -> int:
+        """Number of SVI steps made."""
+        return len(self.losses)
+
+    @cached_property
+    def parameters(self) -> dict[str, torch.Tensor]:
+        """Value of every learnt parameter of guide and model, constrained, by its name in Pyro's param store."""
+        return self.program.parameters.constrained()
+
+    def sample(self, num_draws: int = 1_000, *, seed: int = 0, include: tuple[str, ...] | str = ()) -> xr.DataTree:
+        """Draw from the posterior.
+
+        Args:
+            num_draws: number of draws.
+            seed: seed of the draws.
+            include: further groups: "log_likelihood", "posterior_predictive", "prior", "prior_predictive".
+
+        Returns:
+            A tree with the groups posterior (latents and deterministics, dims chain = 1, draw, *event), sample_stats
+            (`log_p`: log joint density of model and data, `log_q`: log density of the guide, both in nats and in
+            constrained coordinates; enumerated sites summed out), observed_data, constant_data, and those asked for.
+
+        Raises:
+            OptionError, DataError: an option is out of its range.
+        """
+        num_draws = check_count("num_draws", num_draws)
+        groups = check_include(include)
+        values, log_q = self._latent_draws(num_draws, check_seed(seed))
+        with self.program.isolated(seed=seed):
+            log_p, deterministics = _scored(self.program, values, num_draws)
+        extra = extra_groups(self.program, values, (1, num_draws), groups, child_seed(seed, "groups"))
+        draws = {name: _one_chain(value) for name, value in {**values, **deterministics}.items()}
+        stats = {"log_p": _one_chain(log_p), "log_q": _one_chain(log_q)}
+        return make_tree(
+            {"posterior": draws, "sample_stats": stats, **extra, **data_groups(self.program)},
+            self.labels.of_program(self.program),
+            attrs={**self._attrs(), "sample_seed": seed},
+        )
+
+    def log_ratio(self, num_draws: int = 10_000, *, seed: int = 0) -> np.ndarray:
+        """Log p - log q in nats at draws of the guide, shape (draw,): the raw material of the ELBO and of k-hat."""
+        values, log_q = self._latent_draws(check_count("num_draws", num_draws), check_seed(seed))
+        with self.program.isolated(seed=seed):
+            log_p, _ = _scored(self.program, values, num_draws)
+        return (log_p - log_q).numpy()
+
+    def elbo(self, num_draws: int = 10_000, *, seed: int = 0) -> tuple[float, float]:
+        """The evidence lower bound in nats and its Monte Carlo standard error."""
+        log_ratio = self.log_ratio(num_draws, seed=seed)
+        return float(log_ratio.mean()), float(log_ratio.std(ddof=1) / np.sqrt(len(log_ratio)))
+
+    def predict(self, num_draws: int = 1_000, *, data: Data | None = None, seed: int = 0) -> xr.DataTree:
+        """Draw data from the posterior predictive distribution.
+
+        Args:
+            num_draws: number of draws.
+            data: new arguments of the model (covariates of new rows, say, with None for the observed ones); None
+                repeats the data of the fit.
+            seed: seed of the draws.
+
+        Returns:
+            A tree with the groups posterior and posterior_predictive (for new data: predictions), dims chain = 1, draw,
+            *event, and the data.
+
+        Raises:
+            DataError, ModelError: the new data do not fit the model, or the posterior's latents do not fit the new data.
+        """
+        num_draws = check_count("num_draws", num_draws)
+        values, _ = self._latent_draws(num_draws, check_seed(seed))
+        program, labels, group = self.program, self.labels.of_program(self.program), "posterior_predictive"
+        if data is not None:
+            program = build_program(program.model, data, dtype=program.dtype, parameters=program.parameters)
+            labels, group = _labels_of_new_data(self.labels, program), "predictions"
+        draws = predictive_draws(program, values, child_seed(seed, "predict"))
+        groups = {group: {name: _one_chain(value) for name, value in draws.items()}, **data_groups(program)}
+        if data is None:
+            groups["posterior"] = {name: _one_chain(value) for name, value in values.items()}
+        return make_tree(groups, labels, attrs={**self._attrs(), "sample_seed": seed})
+
+    def save(self, path: str | Path) -> Path:
+        """Write the fit to one file: tensors in safetensors, everything else as JSON in its header; no pickle.
+
+        `ppl_models.load_fit(path, model, data)` reads it. The file appears only when it is complete.
+
+        Raises:
+            FileError: the file cannot be written.
+        """
+        return fit_storage.write(self, path)
+
+    def _latent_draws(self, num_draws: int, seed: int) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        names = [site.name for site in self.program.sites.latent + self.program.sites.discrete]
+        arguments = self.program.arguments
+
+        def one() -> dict[str, torch.Tensor]:
+            trace = poutine.trace(self.guide).get_trace(*arguments.args, **arguments.kwargs)
+            log_q = torch.as_tensor(trace.log_prob_sum(), dtype=self.program.dtype)
+            return {**{name: trace.nodes[name]["value"] for name in names}, LOG_Q: log_q}
+
+        with self.program.isolated(seed=child_seed(seed, "draws")), torch.no_grad():
+            draws = map_draws(one, num_draws, size_hint=self.program.size_hint)
+        log_q = draws.pop(LOG_Q)
+        return draws, log_q
+
+    def _attrs(self) -> dict[str, Any]:
+        return {
+            "inference_library": "ppl-models",
+            "inference_library_version": self.config["versions"].get("ppl-models", ""),
+            "guide": self.guide_name,
+            "status": self.status,
+            "backend": self.backend,
+            "seconds": self.seconds,
+            "config": self.config,
+        }
+
+    def _rows(self) -> list[tuple[str, str]]:
+        last = self.losses[-min(100, len(self.losses)) :] if len(self.losses) else np.array([np.nan])
+        latents = ", ".join(
+            f"{s.name}{list(s.shape) if s.shape else ''}"
+            for s in self.program.sites.latent + self.program.sites.discrete
+        )
+        rows = [
+            ("guide", self.guide_name),
+            ("status", self.status + (f" ({self.note})" if self.note else "")),
+            ("ELBO", f"{-float(np.mean(last)):,.2f} nats (mean of the last {len(last)} steps)"),
+            ("steps", f"{self.steps:,} of at most {self.config['max_steps']:,}"),
+            ("seconds", f"{self.seconds:.1f}"),
+            ("backend", f"{self.backend}, {self.config['dtype']}, {self.config['num_particles']} particles"),
+            ("latents", latents),
+        ]
+        return rows
+
+    def __repr__(self) -> str:
+        return "Fit\n" + "\n".join(f"  {name:<8} {value}" for name, value in self._rows())
+
+    def _repr_html_(self) -> str:
+        rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in self._rows())
+        return f"<table><caption>Fit</caption>{rows}</table>"
+
+
+def _scored(
+    program: Program, values: Mapping[str, torch.Tensor], num_draws: int
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def one(draw: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        log_p, deterministics = program.log_joint_and_deterministics(draw)
+        return {**deterministics, LOG_Q: log_p}
+
+    with torch.no_grad():
+        scored = map_draws(one, num_draws, dict(values), size_hint=program.size_hint)
+    log_p = scored.pop(LOG_Q)
+    return log_p, scored
+
+
+def _one_chain(value: torch.Tensor) -> np.ndarray:
+    return value.detach().cpu().numpy()[None]
+
+
+def _labels_of_new_data(labels: Labels, program: Program) -> Labels:
+    # Coordinates given for the fit's data hold for new data only where the lengths agree.
+    sizes = {size for site in program.sites.observed + program.sites.latent for size in site.shape}
+    kept = {dim: values for dim, values in labels.coords.items() if len(values) in sizes}
+    return Labels(kept, labels.dims).of_program(program)

@@ -1,0 +1,94 @@
+"""Fits to files and back: tensors in safetensors, everything else as JSON in the file's header."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ppl_models.errors import FileError
+from ppl_models.files import write_whole
+from ppl_models.program import Program
+
+if TYPE_CHECKING:
+    from ppl_models.inference.fit_result import Fit
+
+FORMAT = "ppl-models fit 1"
+PARAMETER, BUFFER = "parameter.", "buffer."
+
+
+@dataclass(frozen=True)
+class StoredFit:
+    """The content of a file: parameters by name (unconstrained), buffers of the guide, losses, and the rest."""
+
+    parameters: dict[str, torch.Tensor]
+    buffers: dict[str, torch.Tensor]
+    losses: torch.Tensor
+    header: dict[str, Any]
+
+
+def write(fit: "Fit", path: str | Path) -> Path:
+    """Write a fit to `path`, whole or not at all."""
+    tensors = {PARAMETER + name: value.contiguous() for name, value in fit.program.parameters.values.items()}
+    tensors |= {BUFFER + name: value.detach().clone().contiguous() for name, value in guide_buffers(fit.guide).items()}
+    tensors["losses"] = torch.from_numpy(fit.losses.copy())
+    header = {
+        "guide": fit.guide_name,
+        "family": fit.family,
+        "point": fit.point,
+        "status": fit.status,
+        "constant_phase": list(fit.constant_phase),
+        "note": fit.note,
+        "backend": fit.backend,
+        "seconds": fit.seconds,
+        "config": dict(fit.config),
+        "data": fingerprint(fit.program),
+        "latents": {site.name: list(site.shape) for site in fit.program.sites.latent},
+    }
+    metadata = {"format": FORMAT, "header": json.dumps(header, default=str)}
+    return write_whole(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
+
+
+def read(path: str | Path) -> StoredFit:
+    """Read what `write` wrote.
+
+    Raises:
+        FileError: the file is missing, damaged or no fit.
+    """
+    try:
+        with safe_open(Path(path).expanduser(), framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise FileError(f"{path}: found format {metadata.get('format')!r}, wanted {FORMAT!r}.")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            header = json.loads(metadata["header"])
+            losses = tensors.pop("losses")
+    except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+        if isinstance(error, FileError):
+            raise
+        raise FileError(f"cannot read a fit from {path}: {error}.") from error
+    return StoredFit(_with_prefix(tensors, PARAMETER), _with_prefix(tensors, BUFFER), losses, header)
+
+
+def guide_buffers(guide: Callable[..., Any]) -> dict[str, torch.Tensor]:
+    """Tensors of a guide module that are no parameters, by name."""
+    return dict(guide.named_buffers()) if isinstance(guide, torch.nn.Module) else {}
+
+
+def fingerprint(program: Program) -> dict[str, str]:
+    """A hash of each tensor that the model is called with, by argument."""
+    return {
+        name: hashlib.sha256(
+            f"{tuple(value.shape)}{value.dtype}".encode() + value.detach().cpu().contiguous().numpy().tobytes()
+        ).hexdigest()
+        for name, value in program.arguments.tensors().items()
+    }
+
+
+def _with_prefix(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

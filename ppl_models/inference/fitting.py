@@ -1,0 +1,248 @@
+"""`ppl.fit`: a variational posterior by Pyro's own SVI."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pyro
+import pyro.poutine as poutine
+import torch
+from pyro.infer import SVI, Trace_ELBO, TraceEnum_ELBO
+from pyro.infer.elbo import ELBO
+from pyro.optim import PyroLRScheduler, PyroOptim
+
+import guides as families
+from ppl_models.engine import check_backend
+from ppl_models.errors import GuideError, ModelError, OptionError, PPLError
+from ppl_models.inference.fit_result import Fit
+from ppl_models.inference.guides import GuideSpec, ResolvedGuide, check_guide_name, resolve_guide
+from ppl_models.inference.optimisation import DIVERGED, Trajectory, adam, optimise, svi_step
+from ppl_models.inference.particles import can_vectorise, default_num_particles
+from ppl_models.inference.private import num_module_parameters, private_copy
+from ppl_models.options import check_count, check_positive
+from ppl_models.posterior import Coords, Dims, Labels
+from ppl_models.program import Data, Parameters, Program, build_program, check_guide_covers
+from ppl_models.progress import progress_bar
+from ppl_models.seeds import check_seed, child_seed
+from ppl_models.versions import versions
+
+LARGE_MODULE = 100_000
+"""Modules with more parameters than this are networks, and are fitted in float32 unless told otherwise."""
+
+
+def fit(
+    model: Callable[..., Any],
+    data: Data,
+    *,
+    guide: GuideSpec,
+    guide_options: Mapping[str, Any] | None = None,
+    max_steps: int = 5_000,
+    step_size: float = 0.03,
+    num_particles: int | None = None,
+    init_scale: float = 0.1,
+    elbo: ELBO | None = None,
+    optimizer: PyroOptim | None = None,
+    seed: int = 0,
+    dtype: torch.dtype | None = None,
+    backend: str = "auto",
+    coords: Coords | None = None,
+    dims: Dims | None = None,
+    progress: bool = False,
+) -> Fit:
+    """Fit a guide to a model's posterior with Pyro's SVI.
+
+    Args:
+        model: a Pyro model, function or `PyroModule`; it is not changed, nor is a guide given as a module.
+        data: a mapping, for `model(**data)`, or a tuple, for `model(*data)`. Arrays become tensors.
+        guide: a family's name (`guides.names()`), an AutoGuide class or instance, a factory `model -> guide`, or a
+            guide function or module.
+        guide_options: options of a family named by text.
+        max_steps: most SVI steps; the fit stops earlier when the ELBO has settled.
+        step_size: step size of Adam, in unconstrained units; lowered to a hundredth at the end.
+        num_particles: ELBO particles per step, vectorised where the model allows it; None takes up to 64 where they are
+            vectorised, else 1.
+        init_scale: initial scale of automatic families, unconstrained.
+        elbo: a Pyro ELBO, in place of `Trace_ELBO` (`TraceEnum_ELBO` for models with enumerated sites).
+        optimizer: a Pyro optimizer, in place of Adam with the cool-down; then all `max_steps` are made.
+        seed: seed of everything random in the fit.
+        dtype: floating dtype; None takes float64, or float32 for large networks.
+        backend: "auto" or "eager": Pyro's own SVI makes the steps.
+        coords: labels of the elements along each dim of the draws.
+        dims: names of a site's axes; plates name theirs.
+        progress: show one bar, with the smoothed ELBO.
+
+    Returns:
+        The fit. That it did not converge is told by its `status`.
+
+    Raises:
+        DataError, ModelError, GuideError, OptionError, UnknownNameError: before any step; the message names the
+            argument or site, what was found, what was wanted and what to do.
+    """
+    started = time.perf_counter()
+    check_guide_name(guide)
+    check_backend(backend)
+    settings = {
+        "max_steps": check_count("max_steps", max_steps),
+        "step_size": check_positive("step_size", step_size),
+        "num_particles": None if num_particles is None else check_count("num_particles", num_particles),
+        "init_scale": check_positive("init_scale", init_scale),
+        "guide_options": dict(guide_options or {}),
+        "seed": check_seed(seed),
+    }
+    _check_objects(elbo, optimizer, dtype)
+    memo: dict[int, Any] = {}
+    program = _program(model, data, guide, dtype, memo, settings["seed"])
+    labels = Labels(coords or {}, dims or {})
+    labels.of_program(program)
+    with program.isolated(seed=child_seed(settings["seed"], "fit"), full_data=False, num_threads=_threads(program)):
+        resolved = resolve_guide(guide, program, settings["guide_options"], memo, settings["init_scale"])
+        _first_guide_run(resolved, program)
+        objective, num_used = _objective(elbo, settings["num_particles"], resolved, program)
+        untouched = Parameters.from_store()
+        trajectory = _run(resolved, program, objective, optimizer, settings, progress=progress)
+        final, trajectory = _finish(resolved, program, trajectory)
+        parameters = Parameters.from_store()
+        _give_back(untouched, resolved.guide)
+    config = {
+        **settings,
+        "num_particles": num_used,
+        "elbo": type(objective).__name__,
+        "optimizer": type(optimizer).__name__ if optimizer else "Adam",
+        "dtype": str(program.dtype).removeprefix("torch."),
+        "versions": versions(),
+    }
+    return Fit(
+        program=program.with_parameters(parameters),
+        guide=final or resolved.guide,
+        guide_name=resolved.name,
+        family=resolved.family.name if resolved.family else None,
+        point=resolved.point or final is None,
+        losses=trajectory.losses,
+        status=trajectory.status,
+        constant_phase=trajectory.constant,
+        note=trajectory.note,
+        backend="eager",
+        seconds=time.perf_counter() - started,
+        config=config,
+        labels=labels,
+    )
+
+
+def _check_objects(elbo: object, optimizer: object, dtype: object) -> None:
+    if elbo is not None and not isinstance(elbo, ELBO):
+        raise OptionError(f"elbo: found {type(elbo).__name__}, wanted an instance of a Pyro ELBO, as Trace_ELBO().")
+    if optimizer is not None and not isinstance(optimizer, PyroOptim):
+        raise OptionError(
+            f"optimizer: found {type(optimizer).__name__}, wanted a Pyro optimizer, as pyro.optim.Adam({{'lr': 0.01}})."
+        )
+    if dtype is not None and dtype not in (torch.float32, torch.float64):
+        raise OptionError(f"dtype: found {dtype!r}, wanted torch.float64 or torch.float32.")
+
+
+def _program(
+    model: Callable[..., Any], data: Data, guide: GuideSpec, dtype: torch.dtype | None, memo: dict[int, Any], seed: int
+) -> Program:
+    wanted = dtype or (torch.float32 if num_module_parameters(model, guide) > LARGE_MODULE else torch.float64)
+    try:
+        return build_program(private_copy(model, memo, wanted), data, dtype=wanted, seed=child_seed(seed, "program"))
+    except ModelError as error:
+        # A closure may hold a network in float32, which no copy of ours can convert.
+        if dtype is None and wanted == torch.float64 and "dtype" in str(error):
+            return _program(model, data, guide, torch.float32, {}, seed)
+        raise
+
+
+def _threads(program: Program) -> int | None:
+    # Below this size, handing work to a second thread costs more than it saves.
+    return 1 if program.size_hint < 50_000 else None
+
+
+def _first_guide_run(resolved: ResolvedGuide, program: Program) -> None:
+    """Run guide and model once with validation, so that a guide that does not fit is named before any step."""
+    args, kwargs = program.arguments.args, program.arguments.kwargs
+    sites = program.sites
+    with pyro.validation_enabled(True):
+        try:
+            guide_trace = poutine.trace(resolved.guide).get_trace(*args, **kwargs)
+        except PPLError:
+            raise
+        except Exception as error:
+            raise GuideError(
+                f"guide '{resolved.name}' failed on its first run: {type(error).__name__}: {_first_line(error)}. "
+                "It is called with the model's arguments."
+            ) from error
+        model_trace = poutine.trace(program.model).get_trace(*args, **kwargs)
+        check_guide_covers(guide_trace, model_trace, needed={site.name for site in sites.latent + sites.discrete})
+        try:
+            guide_trace.compute_log_prob()
+            if not sites.enumerated:
+                poutine.trace(poutine.replay(program.model, guide_trace)).get_trace(*args, **kwargs).compute_log_prob()
+        except Exception as error:
+            raise GuideError(
+                f"guide '{resolved.name}': its draws do not suit the model: {_first_line(error)}. "
+                "Check that each site has the support of the model's (a positive site needs LogNormal, Gamma, …)."
+            ) from error
+
+
+def _objective(
+    elbo: ELBO | None, num_particles: int | None, resolved: ResolvedGuide, program: Program
+) -> tuple[ELBO, int]:
+    if elbo is not None:
+        return elbo, int(getattr(elbo, "num_particles", 1))
+    kind = TraceEnum_ELBO if program.sites.enumerated else Trace_ELBO
+    nesting = program.sites.max_plate_nesting
+    wanted = default_num_particles(program) if num_particles is None else num_particles
+    vectorised = wanted > 1 and can_vectorise(program, resolved.guide, kind)
+    used = wanted if vectorised or num_particles is not None else 1
+    return kind(num_particles=used, vectorize_particles=vectorised, max_plate_nesting=nesting), used
+
+
+def _run(
+    resolved: ResolvedGuide,
+    program: Program,
+    objective: ELBO,
+    optimizer: PyroOptim | None,
+    settings: Mapping[str, Any],
+    *,
+    progress: bool,
+) -> Trajectory:
+    optim, set_factor = adam(settings["step_size"]) if optimizer is None else (optimizer, None)
+    svi = SVI(program.model, resolved.guide, optim, objective)
+    step = svi_step(svi, program.arguments.args, dict(program.arguments.kwargs))
+    if isinstance(optim, PyroLRScheduler):
+        plain_step = step
+
+        def step() -> float:
+            loss = plain_step()
+            optim.step()
+            return loss
+
+    with progress_bar(f"fit {resolved.name}", settings["max_steps"], show=progress) as update:
+        return optimise(step, set_factor, settings["max_steps"], update)
+
+
+def _finish(
+    resolved: ResolvedGuide, program: Program, trajectory: Trajectory
+) -> tuple[Callable[..., Any] | None, Trajectory]:
+    """The guide to use, after the step that some families make at the end; None where that step failed."""
+    if resolved.family is None or resolved.family.finalize is None:
+        return resolved.guide, trajectory
+    try:
+        final = resolved.family.finalize(resolved.guide, *program.arguments.args, **program.arguments.kwargs)
+    except families.LaplaceError as error:
+        return None, replace(trajectory, status=DIVERGED, note=_first_line(error))
+    return final, trajectory
+
+
+def _give_back(untouched: Parameters, guide: Callable[..., Any]) -> None:
+    """Return tensors that a user's closure may hold to the values they had before the fit."""
+    own = {id(p) for p in guide.parameters()} if isinstance(guide, torch.nn.Module) else set()
+    with torch.no_grad():
+        for name, holder in untouched.holders.items():
+            if id(holder) not in own:
+                holder.copy_(untouched.values[name])
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")[:300]

@@ -1,0 +1,115 @@
+"""`ppl.load_fit`: a saved fit, rebuilt from its model, data and guide."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyro.poutine as poutine
+import torch
+from torch.distributions import constraints
+
+from ppl_models.errors import DataError, FileError
+from ppl_models.inference import fit_storage
+from ppl_models.inference.fit_result import Fit
+from ppl_models.inference.guides import GuideSpec, ResolvedGuide, resolve_guide
+from ppl_models.inference.private import private_copy
+from ppl_models.posterior import Coords, Dims, Labels
+from ppl_models.program import Data, Parameters, Program, build_program
+
+
+def load_fit(
+    path: str | Path,
+    model: Callable[..., Any],
+    data: Data,
+    *,
+    guide: GuideSpec | None = None,
+    coords: Coords | None = None,
+    dims: Dims | None = None,
+) -> Fit:
+    """Read a fit that `Fit.save` wrote. The file holds numbers only: model, data and guide come from you.
+
+    Args:
+        path: the file.
+        model: the model that was fitted.
+        data: the data that it was fitted to.
+        guide: the guide that was fitted; not needed where it was a family given by name.
+        coords: labels of the elements along each dim of the draws.
+        dims: names of a site's axes.
+
+    Raises:
+        FileError: the file is missing, damaged or no fit.
+        DataError: the data are not those of the fit, or the guide is missing or another one.
+    """
+    stored = fit_storage.read(path)
+    header = stored.header
+    dtype = getattr(torch, header["config"]["dtype"])
+    memo: dict[int, Any] = {}
+    program = build_program(private_copy(model, memo, dtype), data, dtype=dtype)
+    _check_same(program, header, path)
+    spec = guide if guide is not None else header["family"]
+    if spec is None:
+        raise DataError(f"{path}: its guide '{header['guide']}' was not a family's name. Pass it as guide=.")
+    with program.isolated(seed=0, full_data=False):
+        resolved = resolve_guide(spec, program, header["config"]["guide_options"], memo, header["config"]["init_scale"])
+        final = _prepared(resolved, program, stored)
+        parameters = _filled(Parameters.from_store(), stored, path)
+    return Fit(
+        program=program.with_parameters(parameters),
+        guide=final,
+        guide_name=header["guide"],
+        family=header["family"],
+        point=header["point"],
+        losses=stored.losses.numpy(),
+        status=header["status"],
+        constant_phase=(header["constant_phase"][0], header["constant_phase"][1]),
+        note=header["note"],
+        backend=header["backend"],
+        seconds=header["seconds"],
+        config=header["config"],
+        labels=Labels(coords or {}, dims or {}),
+    )
+
+
+def _check_same(program: Program, header: dict[str, Any], path: str | Path) -> None:
+    latents = {site.name: list(site.shape) for site in program.sites.latent}
+    if latents != header["latents"]:
+        raise DataError(
+            f"{path}: the model's latents are {latents}, the fit's {header['latents']}. Pass the fitted model."
+        )
+    found = fit_storage.fingerprint(program)
+    for name, wanted in header["data"].items():
+        if found.get(name) != wanted:
+            raise DataError(
+                f"{path}: argument '{name}' is not the one of the fit. Pass the data that it was fitted to."
+            )
+
+
+def _prepared(resolved: ResolvedGuide, program: Program, stored: fit_storage.StoredFit) -> Callable[..., Any]:
+    """The guide with its parameters in the store, of the right shapes, and its buffers filled."""
+    args, kwargs = program.arguments.args, program.arguments.kwargs
+    poutine.trace(resolved.guide).get_trace(*args, **kwargs)
+    poutine.trace(program.model).get_trace(*args, **kwargs)
+    guide = resolved.guide
+    if resolved.family is not None and resolved.family.restore is not None and stored.buffers:
+        guide = resolved.family.restore(resolved.guide, stored.buffers, *args, **kwargs)
+    elif isinstance(guide, torch.nn.Module):
+        for name, buffer in guide.named_buffers():
+            if name in stored.buffers:
+                buffer.copy_(stored.buffers[name])
+    return guide
+
+
+def _filled(fresh: Parameters, stored: fit_storage.StoredFit, path: str | Path) -> Parameters:
+    missing = sorted(fresh.values.keys() - stored.parameters.keys())
+    if missing:
+        raise DataError(
+            f"{path}: it lacks parameter '{missing[0]}' of the guide given. Pass the guide that was fitted."
+        )
+    supports: dict[str, constraints.Constraint] = {name: fresh.supports[name] for name in fresh.values}
+    values = {name: stored.parameters[name] for name in fresh.values}
+    for name, value in values.items():
+        if value.shape != fresh.values[name].shape:
+            raise FileError(
+                f"{path}: parameter '{name}' has shape {tuple(value.shape)}, the guide's {tuple(fresh.values[name].shape)}."
+            )
+    return Parameters(values, supports, fresh.holders)

@@ -1,0 +1,74 @@
+"""The nutpie kernel: NUTS in Rust, with mass-matrix adaptation from gradients (Seyboldt et al. 2024)."""
+
+import warnings
+
+import numpy as np
+
+from ppl_models.engine import CompiledDensity
+from ppl_models.inference.mcmc.chains import Chains, ChainSettings
+from ppl_models.inference.mcmc.starts import start_point
+from ppl_models.progress import Update
+
+STATS = {
+    "diverging": "diverging",
+    "logp": "lp",
+    "energy": "energy",
+    "depth": "tree_depth",
+    "n_steps": "n_steps",
+    "step_size": "step_size",
+    "mean_tree_accept": "acceptance_rate",
+}
+"""nutpie's names of the statistics that are kept, and ArviZ's."""
+
+
+class RejectedPointError(ArithmeticError):
+    """The log density has no finite value here; nutpie rejects the point where it sees this attribute."""
+
+    is_recoverable = True
+
+
+def run_nutpie(density: CompiledDensity, settings: ChainSettings, update: Update) -> Chains:
+    """Run nutpie's NUTS on a compiled log density.
+
+    The density is a Python callable, for which the chains take turns: more threads would only wait for each other.
+    """
+    with warnings.catch_warnings():
+        # Importing nutpie imports the old top-level ArviZ, which announces its own successor.
+        warnings.simplefilter("ignore")
+        import nutpie
+        from nutpie.compiled_pyfunc import from_pyfunc
+    num_dims = density.program.num_dims
+
+    def log_density(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        try:
+            value, gradient = density(flat)
+        except (RuntimeError, ValueError, ArithmeticError) as error:
+            raise RejectedPointError(str(error)) from error
+        if not (np.isfinite(value) and np.isfinite(gradient).all()):
+            raise RejectedPointError("not finite")
+        return value, gradient
+
+    compiled = from_pyfunc(
+        num_dims,
+        make_logp_fn=lambda: log_density,
+        make_expand_fn=lambda *_: lambda flat: {"flat": np.ascontiguousarray(flat)},
+        expanded_dtypes=[np.dtype(np.float64)],
+        expanded_shapes=[(num_dims,)],
+        expanded_names=["flat"],
+        make_initial_point_fn=lambda seed: start_point(density, int(seed) % 2**31),
+    )
+    result = nutpie.sample(
+        compiled,
+        draws=settings.draws,
+        tune=settings.warmup,
+        chains=settings.chains,
+        cores=1,
+        seed=settings.seed,
+        save_warmup=False,
+        progress_bar=False,
+        target_accept=settings.target_accept,
+    )
+    update(settings.chains * (settings.warmup + settings.draws), "")
+    found = result["sample_stats"]
+    stats = {ours: np.asarray(found[theirs]) for theirs, ours in STATS.items() if theirs in found}
+    return Chains(np.asarray(result["posterior"]["flat"]), stats)

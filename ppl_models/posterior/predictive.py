@@ -1,0 +1,140 @@
+"""Draws of the data: prior, prior predictive, posterior predictive, and log likelihoods."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pyro.poutine as poutine
+import torch
+import xarray as xr
+
+from ppl_models.errors import DataError, ModelError
+from ppl_models.posterior.labels import Labels
+from ppl_models.posterior.tree import data_groups, make_tree
+from ppl_models.program import Program, map_draws
+from ppl_models.program.handlers import FromValues, Unobserve, is_latent
+
+GROUPS = ("log_likelihood", "posterior_predictive", "prior", "prior_predictive")
+"""Groups that can be added to a tree of posterior draws."""
+
+
+def predictive_draws(program: Program, values: Mapping[str, torch.Tensor], seed: int) -> dict[str, torch.Tensor]:
+    """Draw new data for every draw of the latents.
+
+    Args:
+        program: the model with the data (for new covariates: the program of the new data).
+        values: constrained latents, each of shape (draw, *event).
+        seed: seed of the draws.
+
+    Returns:
+        By observed site (and by latent site that has no values), draws of shape (draw, *event).
+
+    Raises:
+        ModelError: the latents do not fit the model's data, for instance in the length of a plate.
+    """
+    model = Unobserve(site.name for site in program.sites.observed)(program.model)
+    names = _predicted(program, values)
+
+    def one(draw: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        with FromValues(draw):
+            trace = poutine.trace(model).get_trace(*program.arguments.args, **program.arguments.kwargs)
+        return {name: trace.nodes[name]["value"] for name in names if is_latent(trace.nodes[name])}
+
+    num_draws = len(next(iter(values.values())))
+    with program.isolated(seed=seed):
+        try:
+            return map_draws(one, num_draws, dict(values), size_hint=program.size_hint)
+        except RuntimeError as error:
+            raise ModelError(
+                f"predicting: the model fails with the posterior's draws in it: {str(error).splitlines()[0]}. "
+                "A latent inside a plate over the data belongs to the data of the fit; new data need a new fit, or an "
+                "amortised guide."
+            ) from error
+
+
+def _predicted(program: Program, values: Mapping[str, torch.Tensor]) -> list[str]:
+    free = [site.name for site in program.sites.latent + program.sites.discrete if site.name not in values]
+    return [site.name for site in program.sites.observed] + free
+
+
+def prior_draws(program: Program, num_draws: int, seed: int) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Draw latents and deterministics from the prior, and data from each draw.
+
+    Returns:
+        Draws of shape (draw, *event) by site: those of the prior, and those of the data.
+    """
+    sites = program.sites
+    model = Unobserve(site.name for site in sites.observed)(program.model)
+
+    def one() -> dict[str, torch.Tensor]:
+        trace = poutine.trace(model).get_trace(*program.arguments.args, **program.arguments.kwargs)
+        return {
+            site.name: trace.nodes[site.name]["value"] for site in sites.latent + sites.deterministic + sites.observed
+        }
+
+    with program.isolated(seed=seed):
+        draws = map_draws(one, num_draws, size_hint=program.size_hint)
+    observed = {site.name for site in sites.observed}
+    return (
+        {name: value for name, value in draws.items() if name not in observed},
+        {name: value for name, value in draws.items() if name in observed},
+    )
+
+
+def prior_tree(program: Program, labels: Labels, num_draws: int, seed: int, attrs: Mapping) -> xr.DataTree:
+    """A tree with the groups `prior`, `prior_predictive`, `observed_data` and `constant_data`."""
+    prior, predictive = prior_draws(program, num_draws, seed)
+    groups = {"prior": _one_chain(prior), "prior_predictive": _one_chain(predictive), **data_groups(program)}
+    return make_tree(groups, labels.of_program(program), attrs=attrs)
+
+
+def extra_groups(
+    program: Program, values: Mapping[str, torch.Tensor], shape: tuple[int, int], include: tuple[str, ...], seed: int
+) -> dict[str, dict[str, np.ndarray]]:
+    """The groups named in `include` for draws that stand in `values`, flattened to (chain * draw, *event).
+
+    Args:
+        program: the model with its data.
+        values: constrained latents, each of shape (chain * draw, *event).
+        shape: (number of chains, draws per chain), the shape that the results get back.
+        include: names from `GROUPS`.
+        seed: seed of the predictive draws.
+    """
+    found: dict[str, dict[str, torch.Tensor]] = {}
+    if "log_likelihood" in include:
+        with program.isolated(seed=seed):
+            count = shape[0] * shape[1]
+            found["log_likelihood"] = map_draws(
+                program.log_likelihood, count, dict(values), size_hint=program.size_hint
+            )
+    if "posterior_predictive" in include:
+        found["posterior_predictive"] = predictive_draws(program, values, seed)
+    groups = {group: {k: _chains(v, shape) for k, v in draws.items()} for group, draws in found.items()}
+    if "prior" in include or "prior_predictive" in include:
+        prior, predictive = prior_draws(program, shape[1], seed)
+        groups |= {
+            name: _one_chain(draws)
+            for name, draws in (("prior", prior), ("prior_predictive", predictive))
+            if name in include
+        }
+    return groups
+
+
+def check_include(include: tuple[str, ...] | list[str] | str) -> tuple[str, ...]:
+    """Return the names of the groups asked for.
+
+    Raises:
+        DataError: a name is not one of `GROUPS`.
+    """
+    names = (include,) if isinstance(include, str) else tuple(include)
+    unknown = [name for name in names if name not in GROUPS]
+    if unknown:
+        raise DataError(f"include: found {unknown[0]!r}, wanted names among {', '.join(GROUPS)}.")
+    return names
+
+
+def _one_chain(draws: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    return {name: value.detach().cpu().numpy()[None] for name, value in draws.items()}
+
+
+def _chains(value: torch.Tensor, shape: tuple[int, int]) -> np.ndarray:
+    return value.detach().cpu().numpy().reshape(*shape, *value.shape[1:])

@@ -1,0 +1,24 @@
+"""A Pyro model seen as pure functions: sites, transforms, flat unconstrained vector, log density, isolation."""
+
+from ppl_models.program.batching import map_draws
+from ppl_models.program.data import Arguments, Data, prepare_arguments
+from ppl_models.program.first_run import check_guide_covers, first_run
+from ppl_models.program.isolation import isolated
+from ppl_models.program.parameters import Parameters
+from ppl_models.program.program import Program, build_program
+from ppl_models.program.sites import Site, Sites
+
+__all__ = [
+    "Arguments",
+    "Data",
+    "Parameters",
+    "Program",
+    "Site",
+    "Sites",
+    "build_program",
+    "check_guide_covers",
+    "first_run",
+    "isolated",
+    "map_draws",
+    "prepare_arguments",
+]

@@ -1,0 +1,135 @@
+"""The data that a model is called with: converted to tensors and checked before any step."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ppl_models.errors import DataError
+
+Data = Mapping[str, Any] | tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What a model is called with: `model(*args, **kwargs)`."""
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    names: tuple[str, ...]
+
+    def named(self) -> dict[str, Any]:
+        """Every argument by the name of the model's parameter that it fills."""
+        return {**dict(zip(self.names, self.args, strict=True)), **self.kwargs}
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The arguments that are tensors, by name."""
+        return {name: value for name, value in self.named().items() if isinstance(value, torch.Tensor)}
+
+    def name_of(self, tensor: object) -> str | None:
+        """The name of the argument that is this very tensor."""
+        return next((name for name, value in self.named().items() if value is tensor), None)
+
+
+def prepare_arguments(model: Callable, data: Data, dtype: torch.dtype | None) -> Arguments:
+    """Bind data to a model's signature and turn arrays into tensors.
+
+    Args:
+        model: a Pyro model, function or module.
+        data: a mapping, for `model(**data)`, or a tuple, for `model(*data)`. Arrays (NumPy, pandas, xarray) and lists
+            of numbers with a fraction become tensors; other values are passed as they are.
+        dtype: floating tensors are cast to it; None leaves them.
+
+    Raises:
+        DataError: an argument is missing, unknown, holds NaN or is no number, or `data` is neither mapping nor tuple.
+    """
+    if isinstance(data, Mapping):
+        args, kwargs = (), dict(data)
+    elif isinstance(data, tuple):
+        args, kwargs = data, {}
+    else:
+        raise DataError(
+            f"data: found {type(data).__name__}, wanted a mapping, for model(**data), or a tuple, for model(*data). "
+            "Wrap a single argument as data=(y,) or data={'y': y}."
+        )
+    for name in kwargs:
+        if not isinstance(name, str):
+            raise DataError(f"data: key {name!r} is a {type(name).__name__}; keys name the model's arguments.")
+    names = _positional_names(model, args, kwargs)
+    return Arguments(
+        tuple(_convert(name, value, dtype) for name, value in zip(names, args, strict=True)),
+        {name: _convert(name, value, dtype) for name, value in kwargs.items()},
+        names,
+    )
+
+
+def _positional_names(model: Callable, args: tuple, kwargs: Mapping[str, Any]) -> tuple[str, ...]:
+    signature = _signature(model)
+    if signature is None:
+        return tuple(f"argument {i}" for i in range(len(args)))
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise DataError(
+            f"data do not fit the model's signature {signature}: {error}. Found {sorted(kwargs) or len(args)}; "
+            "give every argument that has no default, under the model's own names."
+        ) from None
+    positional = [
+        p.name for p in signature.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    extra = [f"argument {i}" for i in range(len(positional), len(args))]
+    return tuple((positional + extra)[: len(args)])
+
+
+def _signature(model: Callable) -> inspect.Signature | None:
+    target = model.forward if isinstance(model, torch.nn.Module) else model
+    try:
+        return inspect.signature(target)
+    except (TypeError, ValueError):
+        return None
+
+
+def _convert(name: str, value: Any, dtype: torch.dtype | None) -> Any:
+    if not isinstance(value, torch.Tensor):
+        if not _is_array(value):
+            return value
+        value = _tensor_from_array(name, value)
+    if not (value.is_floating_point() or value.is_complex()):
+        return value
+    num_nan = int(torch.isnan(value).sum())
+    if num_nan:
+        first = tuple(int(i) for i in torch.nonzero(torch.isnan(value))[0])
+        raise DataError(
+            f"argument '{name}': {num_nan} of {value.numel()} values are NaN, the first at index {first}. "
+            "Drop or impute them, or pass finite numbers with a mask that the model applies."
+        )
+    return value.to(dtype) if dtype is not None and value.is_floating_point() else value
+
+
+def _is_array(value: Any) -> bool:
+    if isinstance(value, list):
+        return _has_fraction(value)
+    return isinstance(value, np.ndarray) or (hasattr(value, "__array__") and not isinstance(value, type))
+
+
+def _has_fraction(value: list) -> bool:
+    # A list of whole numbers may well be a configuration (layer sizes); one with fractions is data.
+    items = [x for item in value for x in (item if isinstance(item, list) else [item])]
+    return bool(items) and all(isinstance(x, (int, float)) for x in items) and any(isinstance(x, float) for x in items)
+
+
+def _tensor_from_array(name: str, value: Any) -> torch.Tensor:
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise DataError(f"argument '{name}': {error}. Give a rectangular array of numbers.") from None
+    if array.dtype.kind not in "biuf":
+        raise DataError(
+            f"argument '{name}': dtype {array.dtype} is not numeric. Encode categories as integer codes "
+            "(pandas: series.astype('category').cat.codes) and dates as numbers."
+        )
+    # A copy: read-only and non-contiguous arrays, and negative strides, are none of torch's business.
+    return torch.from_numpy(np.array(array, copy=True, order="C"))

@@ -1,0 +1,92 @@
+"""Run Pyro code so that nothing it does to global state outlives the call."""
+
+import random
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+import pyro
+import torch
+from pyro.poutine.subsample_messenger import SubsampleMessenger
+
+from ppl_models.program.parameters import Parameters
+
+
+@contextmanager
+def isolated(
+    *,
+    seed: int | None = None,
+    dtype: torch.dtype | None = None,
+    validate: bool = False,
+    parameters: Parameters | None = None,
+    num_threads: int | None = None,
+    full_data: bool = False,
+) -> Iterator[None]:
+    """Enter a private Pyro world and restore the caller's on the way out, also after an exception.
+
+    Covers the param store, the random states of Python, NumPy and torch (CPU and CUDA), torch's default dtype, the
+    validation flags of torch and Pyro, and torch's thread count.
+
+    Args:
+        seed: seeds all three generators; None keeps their present state (which is still restored at the end).
+        dtype: default floating dtype inside; None keeps the present one.
+        validate: whether Pyro and torch check arguments, shapes and supports inside.
+        parameters: what the param store holds inside; None gives an empty store.
+        num_threads: torch threads inside; None keeps the present count.
+        full_data: plates ignore their `subsample_size` and hold all their data.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(_random_states())
+        stack.enter_context(_torch_settings(dtype, num_threads))
+        stack.enter_context(pyro.validation_enabled(validate))
+        stack.enter_context(pyro.get_param_store().scope())
+        if parameters is not None:
+            stack.enter_context(parameters.loaded())
+        if full_data:
+            stack.enter_context(_whole_plates())
+        if seed is not None:
+            pyro.set_rng_seed(seed)
+        yield
+
+
+@contextmanager
+def _random_states() -> Iterator[None]:
+    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
+    cuda_devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    try:
+        with torch.random.fork_rng(devices=cuda_devices):
+            yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)  # noqa: NPY002
+
+
+@contextmanager
+def _torch_settings(dtype: torch.dtype | None, num_threads: int | None) -> Iterator[None]:
+    old_dtype, old_threads = torch.get_default_dtype(), torch.get_num_threads()
+    try:
+        if dtype is not None:
+            torch.set_default_dtype(dtype)
+        if num_threads is not None and num_threads != old_threads:
+            torch.set_num_threads(num_threads)
+        yield
+    finally:
+        torch.set_default_dtype(old_dtype)
+        if torch.get_num_threads() != old_threads:
+            torch.set_num_threads(old_threads)
+
+
+@contextmanager
+def _whole_plates() -> Iterator[None]:
+    # Pyro settles a plate's size inside this static method, before any handler can change it.
+    subsample = SubsampleMessenger._subsample
+
+    def whole(name, size=None, subsample_size=None, subsample_=None, use_cuda=None, device=None):
+        wanted = subsample_size if subsample_ is not None else None
+        return subsample(name, size, wanted, subsample_, use_cuda, device)
+
+    SubsampleMessenger._subsample = staticmethod(whole)
+    try:
+        yield
+    finally:
+        SubsampleMessenger._subsample = staticmethod(subsample)

@@ -1,0 +1,243 @@
+"""A Pyro model with its data, seen as pure functions of one flat unconstrained vector."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import pyro.poutine as poutine
+import torch
+from pyro.infer.mcmc.util import TraceTreeEvaluator
+from pyro.poutine.trace_struct import Trace
+from pyro.poutine.util import site_is_subsample
+from torch.distributions import biject_to
+
+from ppl_models.errors import ModelError
+from ppl_models.program.data import Arguments, Data, prepare_arguments
+from ppl_models.program.first_run import first_run
+from ppl_models.program.handlers import Enumerate, FromUnconstrained, FromValues, ImproperSites
+from ppl_models.program.isolation import isolated
+from ppl_models.program.parameters import Parameters
+from ppl_models.program.sites import Site, Sites, read_sites
+
+
+@dataclass(frozen=True)
+class Program:
+    """A model with its data as functions of its latent values.
+
+    The methods run the model in the Pyro state of the caller: enter `program.isolated(...)` around them. Each takes one
+    draw; `ppl_models.program.batching.map_draws` applies them to many.
+
+    Attributes:
+        model: the model, with improper priors made sampleable.
+        arguments: what it is called with.
+        sites: what a validated first run found, all plates whole.
+        observed_values: what the model observes, by site.
+        dtype: floating dtype of latents and data.
+        parameters: values of the model's `pyro.param`s, held fixed.
+        moving_supports: latents whose support depends on another latent.
+        explicit_subsamples: plates whose subsample indices the model gives itself.
+        subsampled: whether a plate holds fewer data than its full size.
+    """
+
+    model: Callable
+    arguments: Arguments
+    sites: Sites
+    observed_values: Mapping[str, torch.Tensor]
+    dtype: torch.dtype
+    parameters: Parameters
+    moving_supports: frozenset[str]
+    explicit_subsamples: frozenset[str]
+    subsampled: bool
+
+    @cached_property
+    def slices(self) -> dict[str, tuple[slice, torch.Size]]:
+        """Where each latent stands in the flat vector, and its unconstrained shape."""
+        found, start = {}, 0
+        for site in self.sites.latent:
+            assert site.unconstrained_shape is not None
+            stop = start + site.unconstrained_shape.numel()
+            found[site.name] = (slice(start, stop), site.unconstrained_shape)
+            start = stop
+        return found
+
+    @property
+    def num_dims(self) -> int:
+        """Length of the flat unconstrained vector."""
+        return sum(shape.numel() for _, shape in self.slices.values())
+
+    @property
+    def size_hint(self) -> int:
+        """About how many numbers one run of the model holds."""
+        observed = sum(site.shape.numel() for site in self.sites.observed)
+        return self.num_dims + observed + sum(value.numel() for value in self.arguments.tensors().values())
+
+    def isolated(
+        self, *, seed: int | None = None, validate: bool = False, full_data: bool = True, num_threads: int | None = None
+    ) -> AbstractContextManager[None]:
+        """A private Pyro world with this program's dtype and parameters; plates hold all their data by default."""
+        return isolated(
+            seed=seed,
+            dtype=self.dtype,
+            validate=validate,
+            parameters=self.parameters,
+            full_data=full_data,
+            num_threads=num_threads,
+        )
+
+    def with_parameters(self, parameters: Parameters) -> "Program":
+        """The same program with other values of the model's `pyro.param`s."""
+        return replace(self, parameters=parameters)
+
+    def log_density(self, flat: torch.Tensor) -> torch.Tensor:
+        """Log joint density plus log Jacobian, in nats, of one unconstrained vector of shape (num_dims,).
+
+        Discrete sites marked for enumeration are summed out.
+        """
+        return self.log_density_and_values(flat)[0]
+
+    def log_density_and_values(self, flat: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The log density, with the constrained latents and the deterministics at that point."""
+        handler = FromUnconstrained(flat, self.slices)
+        trace = self._trace(handler)
+        return self._log_prob(trace) + handler.log_jacobian, self._values(trace)
+
+    def log_joint(self, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Log joint density in nats of one draw of the constrained latents, by site name."""
+        return self._log_prob(self._trace(FromValues(values)))
+
+    def log_joint_and_deterministics(
+        self, values: Mapping[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The log joint density of constrained latents, and the deterministics there."""
+        trace = self._trace(FromValues(values))
+        found = self._values(trace)
+        return self._log_prob(trace), {site.name: found[site.name] for site in self.sites.deterministic}
+
+    def log_likelihood(self, values: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Log density in nats of every observation given one draw of the latents, by observed site.
+
+        Raises:
+            ModelError: an observation depends on an enumerated site, so that its density is no single term.
+        """
+        if self.sites.enumerated:
+            raise ModelError(
+                "log_likelihood: the model sums out discrete sites, so its observations have no separate terms. "
+                "Marginalise by hand with a mixture distribution (pyro.distributions.MixtureSameFamily)."
+            )
+        trace = self._trace(FromValues(values))
+        found = {}
+        for site in self.sites.observed:
+            node = trace.nodes[site.name]
+            log_prob = node["fn"].log_prob(node["value"])
+            batch_shape = site.shape[: len(site.shape) - site.event_dim]
+            found[site.name] = log_prob.expand(batch_shape) if log_prob.shape != batch_shape else log_prob
+        return found
+
+    def constrain(self, flat: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The constrained latents and the deterministics of one unconstrained vector."""
+        return self.log_density_and_values(flat)[1]
+
+    def unconstrain(self, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """The flat unconstrained vector of one draw of the constrained latents."""
+        trace = self._trace(FromValues(values))
+        parts = []
+        for site in self.sites.latent:
+            node = trace.nodes[site.name]
+            parts.append(biject_to(node["fn"].support).inv(node["value"]).reshape(-1))
+        return torch.cat(parts)
+
+    def prior_draw(self) -> torch.Tensor:
+        """The unconstrained vector of one draw of the prior (improper sites: of their starting values)."""
+        trace = self._trace(FromValues({}), enumerate_discrete=False)
+        parts = []
+        for site in self.sites.latent:
+            node = trace.nodes[site.name]
+            parts.append(biject_to(node["fn"].support).inv(node["value"]).reshape(-1))
+        return torch.cat(parts)
+
+    def _trace(self, handler: poutine.messenger.Messenger, *, enumerate_discrete: bool = True) -> Trace:
+        model = self.model
+        if self.sites.enumerated and enumerate_discrete:
+            model = Enumerate(first_available_dim=-1 - self.sites.max_plate_nesting)(model)
+        with handler:
+            return poutine.trace(model).get_trace(*self.arguments.args, **self.arguments.kwargs)
+
+    def _log_prob(self, trace: Trace) -> torch.Tensor:
+        if not self.sites.enumerated:
+            log_prob = trace.log_prob_sum()
+        else:
+            log_prob = TraceTreeEvaluator(trace, True, self.sites.max_plate_nesting).log_prob(trace)
+        return torch.as_tensor(log_prob, dtype=self.dtype)
+
+    def _values(self, trace: Trace) -> dict[str, torch.Tensor]:
+        return {site.name: trace.nodes[site.name]["value"] for site in self.sites.latent + self.sites.deterministic}
+
+
+def build_program(
+    model: Callable,
+    data: Data,
+    *,
+    dtype: torch.dtype = torch.float64,
+    seed: int = 0,
+    parameters: Parameters | None = None,
+) -> Program:
+    """Run a model once with validation and describe it.
+
+    Args:
+        model: a Pyro model, function or module.
+        data: mapping for `model(**data)` or tuple for `model(*data)`.
+        dtype: floating dtype of latents and data.
+        seed: seed of the prior draw that the first run makes.
+        parameters: values of the model's `pyro.param`s; None takes their initial values.
+
+    Raises:
+        DataError, ModelError: the model and data do not go together; the message names site and argument.
+    """
+    if not callable(model):
+        raise ModelError(f"model: found {type(model).__name__}, wanted a Pyro model: a function or a PyroModule.")
+    arguments = prepare_arguments(model, data, dtype)
+    sampleable = ImproperSites()(model)
+    with isolated(seed=seed, dtype=dtype, validate=True, parameters=parameters):
+        trace, explicit = first_run(sampleable, arguments)
+        if parameters is None:
+            parameters = Parameters.from_store()
+        with isolated(dtype=dtype, validate=True, parameters=parameters, full_data=True):
+            whole, _ = first_run(sampleable, arguments)
+    sites = read_sites(whole)
+    return Program(
+        model=sampleable,
+        arguments=arguments,
+        sites=sites,
+        observed_values={site.name: whole.nodes[site.name]["value"] for site in sites.observed},
+        dtype=dtype,
+        parameters=parameters,
+        moving_supports=frozenset(s.name for s in sites.latent if _support_moves(s, trace, whole)),
+        explicit_subsamples=explicit,
+        subsampled=_is_subsampled(trace),
+    )
+
+
+def _support_moves(site: Site, first: Trace, second: Trace) -> bool:
+    if site.name not in second.nodes:
+        raise ModelError(
+            f"site '{site.name}': present in one run of the model and absent in the next. Models whose sites come and "
+            "go cannot be fitted; give every site in every run, masked where it does not count."
+        )
+    bounds = [_bounds(trace.nodes[site.name]["fn"].support) for trace in (first, second)]
+    return any(
+        not torch.equal(torch.as_tensor(a), torch.as_tensor(b)) for a, b in zip(bounds[0], bounds[1], strict=False)
+    )
+
+
+def _bounds(support) -> list:
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    return [value for name in ("lower_bound", "upper_bound") if (value := getattr(support, name, None)) is not None]
+
+
+def _is_subsampled(trace: Trace) -> bool:
+    return any(
+        node["type"] == "sample" and site_is_subsample(node) and len(node["value"]) < node["fn"].size
+        for node in trace.nodes.values()
+    )

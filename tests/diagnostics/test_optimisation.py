@@ -1,0 +1,100 @@
+import math
+
+import numpy as np
+import pytest
+
+from ppl_models.diagnostics import check_stationarity, check_status
+from ppl_models.errors import DataError
+
+from .samples import autoregressive
+
+
+def noise(seed, num_steps, correlation=0.0):
+    return autoregressive(np.random.default_rng(seed), (1, num_steps), correlation)[0]
+
+
+def test_value_is_the_difference_of_window_means():
+    losses = np.repeat([40.0, 30.0, 20.0, 10.0], 50)
+    check = check_stationarity(losses)
+    assert check.value == pytest.approx(10.0, rel=1e-12)
+    assert check.passed is False
+    assert "max_steps" in check.advice
+
+
+def test_constant_loss_passes():
+    assert check_stationarity(np.full(1_000, 123.0)).passed is True
+
+
+def test_noiseless_ramp_fails():
+    assert check_stationarity(np.linspace(100.0, 50.0, 2_000)).passed is False
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.9])
+def test_stopped_early_fails(correlation):
+    """Decay with a time constant of 1,000 steps stopped after 2,000: about 3.5 nats are gained between the windows."""
+    for seed in range(20):
+        losses = 100 + 40 * np.exp(-np.arange(2_000) / 1_000) + noise(seed, 2_000, correlation)
+        assert check_stationarity(losses).passed is False
+
+
+def test_converged_passes():
+    losses = 100 + 40 * np.exp(-np.arange(10_000) / 500) + 2 * noise(3, 10_000)
+    assert check_stationarity(losses).passed is True
+
+
+def test_range_selects_the_phase():
+    losses = np.concatenate([np.linspace(500.0, 100.0, 1_000), np.full(1_000, 100.0)])
+    assert check_stationarity(losses, stop=1_000).passed is False
+    assert check_stationarity(losses, start=1_000).passed is True
+
+
+def test_rising_loss_fails():
+    check = check_stationarity(np.linspace(10.0, 50.0, 1_000) + noise(4, 1_000))
+    assert check.passed is False
+    assert "rises" in check.advice
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_non_finite_loss_fails(bad):
+    losses = noise(5, 500)
+    losses[123] = bad
+    check = check_stationarity(losses)
+    assert check.passed is False
+    assert "step 123" in check.detail
+
+
+def test_too_short_is_not_measured():
+    assert check_stationarity(np.ones(99)).passed is None
+    assert check_stationarity([]).passed is None
+
+
+def test_wrong_shape():
+    with pytest.raises(DataError, match="particles"):
+        check_stationarity(np.ones((10, 10)))
+
+
+def test_limit_grows_with_the_loss():
+    assert check_stationarity(np.full(500, 50.0)).limit == pytest.approx(0.1)
+    assert check_stationarity(np.full(500, -50_000.0)).limit == pytest.approx(5.0)
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize(
+    ("correlation", "num_steps", "nominal"), [(0.0, 2_000, 0.03), (0.5, 2_000, 0.03), (0.9, 4_000, 0.05)]
+)
+def test_rate_of_false_alarms(correlation, num_steps, nominal):
+    """Two standard errors are passed by chance in 2.3 %, three the other way in 0.1 %; more where the noise is long."""
+    num_traces = 200
+    alarms = sum(
+        check_stationarity(100 + 20 * noise(seed, num_steps, correlation)).passed is False for seed in range(num_traces)
+    )
+    assert alarms <= num_traces * nominal + 3 * math.sqrt(num_traces * nominal)
+
+
+@pytest.mark.parametrize(
+    ("status", "passed"), [("converged", True), ("max_steps", True), ("diverged", False), ("non_finite", False)]
+)
+def test_status(status, passed):
+    check = check_status(status)
+    assert check.passed is passed
+    assert bool(check.advice) is not passed
