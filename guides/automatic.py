@@ -34,6 +34,8 @@ class Family:
         options: What each option means and its default.
         finalize: Function of the optimised guide and the model's arguments that returns the guide to use; None where
             the optimised guide is that guide.
+        restore: Function of a guide as `build` gives it, the buffers by name of the guide that `finalize` gave, and the
+            model's arguments; returns that finalized guide again. None where `finalize` is.
         point: Whether it is a point estimate: it has no spread, and no posterior variance may be read from it.
     """
 
@@ -43,6 +45,7 @@ class Family:
     build: Callable[..., autoguide.AutoGuide]
     options: Mapping[str, str] = field(default_factory=dict)
     finalize: Callable[..., autoguide.AutoGuide] | None = None
+    restore: Callable[..., autoguide.AutoGuide] | None = None
     point: bool = False
 
     def __str__(self) -> str:
@@ -140,6 +143,10 @@ def _finalize_laplace(guide: AutoLaplace, *args: Any, **kwargs: Any) -> autoguid
     return guide.laplace_approximation(*args, **kwargs)
 
 
+def _restore_laplace(guide: AutoLaplace, buffers: Mapping[str, Any], *args: Any, **kwargs: Any) -> autoguide.AutoGuide:
+    return guide.fixed_normal(buffers, *args, **kwargs)
+
+
 def _delta(model: Model, init_loc_fn: Any, init_scale: float, **options: Any) -> autoguide.AutoGuide:
     return autoguide.AutoDelta(hide_enumerated(model), init_loc_fn=init_loc_fn, **options)
 
@@ -200,6 +207,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
                 cite="Tierney and Kadane (1986), Accurate approximations for posterior moments and marginal densities",
                 build=_laplace,
                 finalize=_finalize_laplace,
+                restore=_restore_laplace,
             ),
             Family(
                 name="iaf",

@@ -1,6 +1,6 @@
 """Laplace's approximation: the normal whose precision is the curvature of the log density at its mode."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -46,16 +46,20 @@ class AutoLaplace(AutoLaplaceApproximation):
             )
         covariance = torch.cholesky_inverse(torch.linalg.cholesky(precision))
         scale = covariance.diagonal().sqrt()
-        normal = AutoMultivariateNormal(self.model)
-        normal._setup_prototype(*args, **kwargs)
         fitted = {
             "loc": self.loc.detach().clone(),
             "scale": scale,
             "scale_tril": torch.linalg.cholesky(covariance / scale / scale[:, None]),
         }
-        for name, value in fitted.items():
+        return self.fixed_normal(fitted, *args, **kwargs)
+
+    def fixed_normal(self, values: Mapping[str, torch.Tensor], *args: Any, **kwargs: Any) -> AutoMultivariateNormal:
+        """A normal of this guide's latents that has nothing to learn: `loc`, `scale` and `scale_tril` are given."""
+        normal = AutoMultivariateNormal(self.model)
+        normal._setup_prototype(*args, **kwargs)
+        for name in ("loc", "scale", "scale_tril"):
             delattr(normal, name)
-            normal.register_buffer(name, value)
+            normal.register_buffer(name, values[name].clone())
         return normal
 
     def _negative_log_density(self, *args: Any, **kwargs: Any) -> Any:

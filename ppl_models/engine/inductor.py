@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from typing import Any
 
 import torch
 
@@ -30,7 +31,7 @@ class Inductor:
         example = torch.zeros(program.num_dims, dtype=program.dtype)
         graph = capture_gradient(program, example)
         try:
-            compiled = inductor.compile(graph, [example])
+            compiled: Any = inductor.compile(graph, [example])
         except Exception as error:
             # A failing compiler reports in many ways; the last line is what a person can act on.
             lines = [line for line in str(error).splitlines() if line.strip()]

@@ -23,6 +23,7 @@ from ppl_models.posterior import (
     predictive_draws,
 )
 from ppl_models.program import Data, Program, build_program, map_draws
+from ppl_models.program.nodes import nodes_of
 from ppl_models.seeds import check_seed, child_seed
 
 LOG_Q = "log q"
@@ -131,7 +132,7 @@ class Fit:
             *event, and the data.
 
         Raises:
-            DataError, ModelError: the new data do not fit the model, or the posterior's latents do not fit the new data.
+            DataError, ModelError: the new data do not fit the model, or the posterior's latents do not fit them.
         """
         num_draws = check_count("num_draws", num_draws)
         values, _ = self._latent_draws(num_draws, check_seed(seed))
@@ -162,7 +163,7 @@ class Fit:
         def one() -> dict[str, torch.Tensor]:
             trace = poutine.trace(self.guide).get_trace(*arguments.args, **arguments.kwargs)
             log_q = torch.as_tensor(trace.log_prob_sum(), dtype=self.program.dtype)
-            return {**{name: trace.nodes[name]["value"] for name in names}, LOG_Q: log_q}
+            return {**{name: nodes_of(trace)[name]["value"] for name in names}, LOG_Q: log_q}
 
         with self.program.isolated(seed=child_seed(seed, "draws")), torch.no_grad():
             draws = map_draws(one, num_draws, size_hint=self.program.size_hint)
@@ -186,7 +187,7 @@ class Fit:
             f"{s.name}{list(s.shape) if s.shape else ''}"
             for s in self.program.sites.latent + self.program.sites.discrete
         )
-        rows = [
+        return [
             ("guide", self.guide_name),
             ("status", self.status + (f" ({self.note})" if self.note else "")),
             ("ELBO", f"{-float(np.mean(last)):,.2f} nats (mean of the last {len(last)} steps)"),
@@ -195,7 +196,6 @@ class Fit:
             ("backend", f"{self.backend}, {self.config['dtype']}, {self.config['num_particles']} particles"),
             ("latents", latents),
         ]
-        return rows
 
     def __repr__(self) -> str:
         return "Fit\n" + "\n".join(f"  {name:<8} {value}" for name, value in self._rows())

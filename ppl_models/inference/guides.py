@@ -14,6 +14,7 @@ import guides as families
 from ppl_models.errors import GuideError, OptionError, UnknownNameError
 from ppl_models.inference.private import private_copy
 from ppl_models.program import Program
+from ppl_models.program.nodes import nodes_of
 
 GuideSpec = str | type[AutoGuide] | AutoGuide | Callable[..., Any]
 """A family's name, an AutoGuide class or instance, a factory `model -> guide`, or a guide function or module."""
@@ -138,8 +139,8 @@ def _call_factory(spec: Callable[..., Any], program: Program) -> Callable[..., A
     except Exception:
         # A guide function called with a model for data fails in its own way: then it is no factory.
         return None
-    sampled = any(node["type"] == "sample" for node in trace.nodes.values())
-    made = trace.nodes["_RETURN"]["value"]
+    sampled = any(node["type"] == "sample" for node in nodes_of(trace).values())
+    made = nodes_of(trace)["_RETURN"]["value"]
     return made if callable(made) and not sampled and not isinstance(made, torch.Tensor) else None
 
 

@@ -110,6 +110,6 @@ def _filled(fresh: Parameters, stored: fit_storage.StoredFit, path: str | Path) 
     for name, value in values.items():
         if value.shape != fresh.values[name].shape:
             raise FileError(
-                f"{path}: parameter '{name}' has shape {tuple(value.shape)}, the guide's {tuple(fresh.values[name].shape)}."
+                f"{path}: parameter '{name}' has shape {tuple(value.shape)}, wanted {tuple(fresh.values[name].shape)}."
             )
     return Parameters(values, supports, fresh.holders)

@@ -1,4 +1,4 @@
-"""The loop around Pyro's SVI: steps at a fixed step size until the ELBO settles, then a cool-down; a status at the end."""
+"""The loop around Pyro's SVI: steps at a fixed step size until the ELBO settles, then a cool-down; then a status."""
 
 import math
 import time
@@ -10,6 +10,7 @@ import numpy as np
 import pyro
 import torch
 from pyro.infer import SVI
+from pyro.optim import PyroOptim
 
 from ppl_models.errors import ModelError
 from ppl_models.inference.stationarity import has_settled
@@ -133,12 +134,13 @@ def optimise(
 
 def svi_step(svi: SVI, args: tuple, kwargs: dict[str, Any]) -> Callable[[], float]:
     """One step of Pyro's SVI as a function without arguments."""
-    return lambda: float(svi.step(*args, **kwargs))
+    run: Callable[..., Any] = svi.step
+    return lambda: float(run(*args, **kwargs))
 
 
-def adam(step_size: float) -> tuple[pyro.optim.PyroOptim, Callable[[float], None]]:
-    """Pyro's Adam, and a function that scales its step size."""
-    optimizer = pyro.optim.Adam({"lr": step_size, "betas": (0.9, 0.99)})
+def adam(step_size: float) -> tuple[PyroOptim, Callable[[float], None]]:
+    """Adam as Pyro drives it, and a function that scales its step size."""
+    optimizer = PyroOptim(torch.optim.Adam, {"lr": step_size, "betas": (0.9, 0.99)})
 
     def set_factor(factor: float) -> None:
         for one in optimizer.optim_objs.values():

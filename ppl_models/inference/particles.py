@@ -1,6 +1,7 @@
 """Whether several ELBO particles can be drawn in one vectorised run, proven on the model at hand."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pyro
 import pyro.poutine as poutine
@@ -11,6 +12,7 @@ from pyro.poutine.util import site_is_subsample
 
 from ppl_models.program import Parameters, Program, isolated
 from ppl_models.program.handlers import FromValues
+from ppl_models.program.nodes import nodes_of
 
 MAX_PARTICLES = 64
 NUMBERS_PER_STEP = 200_000
@@ -35,7 +37,7 @@ def can_vectorise(program: Program, guide: Callable, kind: type[ELBO]) -> bool:
     here = isolated(dtype=program.dtype, parameters=Parameters.from_store(), full_data=True)
     try:
         with here, torch.no_grad():
-            elbo = kind(num_particles=NUM_TRIAL, vectorize_particles=True, max_plate_nesting=-1 - dim)
+            elbo: Any = kind(num_particles=NUM_TRIAL, vectorize_particles=True, max_plate_nesting=-1 - dim)
             pyro.set_rng_seed(0)
             together = -float(elbo.loss(program.model, guide, *args, **kwargs))
             pyro.set_rng_seed(0)
@@ -53,10 +55,10 @@ def can_vectorise(program: Program, guide: Callable, kind: type[ELBO]) -> bool:
 def _particle(trace: Trace, single: Trace, dim: int, index: int) -> dict[str, torch.Tensor]:
     """The values of one particle, each in the shape that it has without the particle plate."""
     values = {}
-    for name, node in trace.nodes.items():
-        if node["type"] != "sample" or node["is_observed"] or site_is_subsample(node) or name not in single.nodes:
+    for name, node in nodes_of(trace).items():
+        if node["type"] != "sample" or node["is_observed"] or site_is_subsample(node) or name not in nodes_of(single):
             continue
-        value, shape = node["value"], single.nodes[name]["value"].shape
+        value, shape = node["value"], nodes_of(single)[name]["value"].shape
         axis = dim - int(node["fn"].event_dim)
         values[name] = value.select(axis, index if value.shape[axis] > 1 else 0).reshape(shape)
     return values

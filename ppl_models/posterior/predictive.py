@@ -12,6 +12,7 @@ from ppl_models.posterior.labels import Labels
 from ppl_models.posterior.tree import data_groups, make_tree
 from ppl_models.program import Program, map_draws
 from ppl_models.program.handlers import FromValues, Unobserve, is_latent
+from ppl_models.program.nodes import nodes_of
 
 GROUPS = ("log_likelihood", "posterior_predictive", "prior", "prior_predictive")
 """Groups that can be added to a tree of posterior draws."""
@@ -37,7 +38,7 @@ def predictive_draws(program: Program, values: Mapping[str, torch.Tensor], seed:
     def one(draw: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         with FromValues(draw):
             trace = poutine.trace(model).get_trace(*program.arguments.args, **program.arguments.kwargs)
-        return {name: trace.nodes[name]["value"] for name in names if is_latent(trace.nodes[name])}
+        return {name: nodes_of(trace)[name]["value"] for name in names if is_latent(nodes_of(trace)[name])}
 
     num_draws = len(next(iter(values.values())))
     with program.isolated(seed=seed):
@@ -68,7 +69,8 @@ def prior_draws(program: Program, num_draws: int, seed: int) -> tuple[dict[str, 
     def one() -> dict[str, torch.Tensor]:
         trace = poutine.trace(model).get_trace(*program.arguments.args, **program.arguments.kwargs)
         return {
-            site.name: trace.nodes[site.name]["value"] for site in sites.latent + sites.deterministic + sites.observed
+            site.name: nodes_of(trace)[site.name]["value"]
+            for site in sites.latent + sites.deterministic + sites.observed
         }
 
     with program.isolated(seed=seed):

@@ -10,6 +10,7 @@ from pyro.poutine.util import site_is_subsample
 
 from ppl_models.errors import DataError, GuideError, ModelError, PPLError
 from ppl_models.program.data import Arguments
+from ppl_models.program.nodes import nodes_of
 
 
 class _LastSite(Messenger):
@@ -82,7 +83,7 @@ def first_run(model: Callable, arguments: Arguments) -> tuple[Trace, frozenset[s
 
 
 def _score(trace: Trace, arguments: Arguments) -> None:
-    for name, node in trace.nodes.items():
+    for name, node in nodes_of(trace).items():
         if node["type"] != "sample":
             continue
         try:
@@ -145,7 +146,7 @@ def check_guide_covers(guide_trace: Trace, model_trace: Trace, *, needed: set[st
     """
     own = {
         name: node
-        for name, node in guide_trace.nodes.items()
+        for name, node in nodes_of(guide_trace).items()
         if node["type"] == "sample" and not node["is_observed"] and not site_is_subsample(node)
     }
     latents = {name for name, node in own.items() if not node["infer"].get("is_auxiliary")}
@@ -155,18 +156,18 @@ def check_guide_covers(guide_trace: Trace, model_trace: Trace, *, needed: set[st
             f"the guide misses latent {_quoted(missing)} of the model. Add pyro.sample for it in the guide; "
             f"the guide has {_quoted(sorted(latents))}."
         )
-    model_names = {name for name, node in model_trace.nodes.items() if node["type"] == "sample"}
+    model_names = {name for name, node in nodes_of(model_trace).items() if node["type"] == "sample"}
     extra = sorted(latents - model_names)
     if extra:
         raise GuideError(
             f"the guide has {_quoted(extra)}, which the model has not; its latents are {_quoted(sorted(needed))}. "
             "Remove it, or mark it infer={'is_auxiliary': True}."
         )
-    observed = sorted(name for name in latents if model_trace.nodes[name]["is_observed"])
+    observed = sorted(name for name in latents if nodes_of(model_trace)[name]["is_observed"])
     if observed:
         raise GuideError(f"the guide samples {_quoted(observed)}, which the model observes. Remove it from the guide.")
     for name in sorted(needed):
-        found, wanted = own[name]["value"].shape, model_trace.nodes[name]["value"].shape
+        found, wanted = own[name]["value"].shape, nodes_of(model_trace)[name]["value"].shape
         if found != wanted:
             raise GuideError(
                 f"guide site '{name}': shape {tuple(found)}, the model's has {tuple(wanted)}. "

@@ -1,6 +1,7 @@
 """Effect handlers that turn a Pyro model into a function of its latent values."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from pyro.distributions import Delta, ImproperUniform, Independent
@@ -13,7 +14,7 @@ from torch.distributions import biject_to, transform_to
 class SampleableImproperUniform(ImproperUniform):
     """An improper uniform that can be drawn from: uniform on (-2, 2) in unconstrained space; density one everywhere."""
 
-    def sample(self, sample_shape: torch.Size = torch.Size()) -> torch.Tensor:  # noqa: B008
+    def sample(self, sample_shape=()) -> torch.Tensor:
         """Draw starting values, not draws of a prior: an improper prior has none."""
         transform = transform_to(self.support)
         shape = torch.Size(sample_shape) + self.batch_shape + self.event_shape
@@ -102,7 +103,7 @@ class Unobserve(Messenger):
 class Enumerate(EnumMessenger):
     """Pyro's parallel enumeration, made to work inside `torch.func` transforms, which forbid `tensor.data`."""
 
-    def _pyro_post_sample(self, msg):
+    def _pyro_post_sample(self, msg: Any):
         value = msg["value"]
         if isinstance(value, torch.Tensor):
             msg["value"] = _Shape(value)

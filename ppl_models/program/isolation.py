@@ -79,14 +79,14 @@ def _torch_settings(dtype: torch.dtype | None, num_threads: int | None) -> Itera
 @contextmanager
 def _whole_plates() -> Iterator[None]:
     # Pyro settles a plate's size inside this static method, before any handler can change it.
-    subsample = SubsampleMessenger._subsample
+    original = SubsampleMessenger._subsample
 
-    def whole(name, size=None, subsample_size=None, subsample_=None, use_cuda=None, device=None):
-        wanted = subsample_size if subsample_ is not None else None
-        return subsample(name, size, wanted, subsample_, use_cuda, device)
+    def whole(name, size=None, subsample_size=None, subsample=None, use_cuda=None, device=None):
+        wanted = subsample_size if subsample is not None else None
+        return original(name, size, wanted, subsample, use_cuda, device)
 
     SubsampleMessenger._subsample = staticmethod(whole)
     try:
         yield
     finally:
-        SubsampleMessenger._subsample = staticmethod(subsample)
+        SubsampleMessenger._subsample = staticmethod(original)

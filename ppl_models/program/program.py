@@ -17,6 +17,7 @@ from ppl_models.program.data import Arguments, Data, prepare_arguments
 from ppl_models.program.first_run import first_run
 from ppl_models.program.handlers import Enumerate, FromUnconstrained, FromValues, ImproperSites
 from ppl_models.program.isolation import isolated
+from ppl_models.program.nodes import nodes_of
 from ppl_models.program.parameters import Parameters
 from ppl_models.program.sites import Site, Sites, read_sites
 
@@ -128,7 +129,7 @@ class Program:
         trace = self._trace(FromValues(values))
         found = {}
         for site in self.sites.observed:
-            node = trace.nodes[site.name]
+            node = nodes_of(trace)[site.name]
             log_prob = node["fn"].log_prob(node["value"])
             batch_shape = site.shape[: len(site.shape) - site.event_dim]
             found[site.name] = log_prob.expand(batch_shape) if log_prob.shape != batch_shape else log_prob
@@ -143,7 +144,7 @@ class Program:
         trace = self._trace(FromValues(values))
         parts = []
         for site in self.sites.latent:
-            node = trace.nodes[site.name]
+            node = nodes_of(trace)[site.name]
             parts.append(biject_to(node["fn"].support).inv(node["value"]).reshape(-1))
         return torch.cat(parts)
 
@@ -152,7 +153,7 @@ class Program:
         trace = self._trace(FromValues({}), enumerate_discrete=False)
         parts = []
         for site in self.sites.latent:
-            node = trace.nodes[site.name]
+            node = nodes_of(trace)[site.name]
             parts.append(biject_to(node["fn"].support).inv(node["value"]).reshape(-1))
         return torch.cat(parts)
 
@@ -171,7 +172,7 @@ class Program:
         return torch.as_tensor(log_prob, dtype=self.dtype)
 
     def _values(self, trace: Trace) -> dict[str, torch.Tensor]:
-        return {site.name: trace.nodes[site.name]["value"] for site in self.sites.latent + self.sites.deterministic}
+        return {site.name: nodes_of(trace)[site.name]["value"] for site in self.sites.latent + self.sites.deterministic}
 
 
 def build_program(
@@ -209,7 +210,7 @@ def build_program(
         model=sampleable,
         arguments=arguments,
         sites=sites,
-        observed_values={site.name: whole.nodes[site.name]["value"] for site in sites.observed},
+        observed_values={site.name: nodes_of(whole)[site.name]["value"] for site in sites.observed},
         dtype=dtype,
         parameters=parameters,
         moving_supports=frozenset(s.name for s in sites.latent if _support_moves(s, trace, whole)),
@@ -219,12 +220,12 @@ def build_program(
 
 
 def _support_moves(site: Site, first: Trace, second: Trace) -> bool:
-    if site.name not in second.nodes:
+    if site.name not in nodes_of(second):
         raise ModelError(
             f"site '{site.name}': present in one run of the model and absent in the next. Models whose sites come and "
             "go cannot be fitted; give every site in every run, masked where it does not count."
         )
-    bounds = [_bounds(trace.nodes[site.name]["fn"].support) for trace in (first, second)]
+    bounds = [_bounds(nodes_of(trace)[site.name]["fn"].support) for trace in (first, second)]
     return any(
         not torch.equal(torch.as_tensor(a), torch.as_tensor(b)) for a, b in zip(bounds[0], bounds[1], strict=False)
     )
@@ -239,5 +240,5 @@ def _bounds(support) -> list:
 def _is_subsampled(trace: Trace) -> bool:
     return any(
         node["type"] == "sample" and site_is_subsample(node) and len(node["value"]) < node["fn"].size
-        for node in trace.nodes.values()
+        for node in nodes_of(trace).values()
     )

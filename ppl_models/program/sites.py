@@ -8,6 +8,7 @@ from pyro.poutine.util import site_is_factor, site_is_subsample
 from torch.distributions import biject_to, constraints
 
 from ppl_models.errors import ModelError
+from ppl_models.program.nodes import nodes_of
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def read_sites(trace: Trace) -> Sites:
     found: dict[str, list[Site]] = {k: [] for k in ("latent", "enumerated", "discrete", "observed", "deterministic")}
     plate_sizes: dict[str, int] = {}
     nesting = 0
-    for name, node in trace.nodes.items():
+    for name, node in nodes_of(trace).items():
         if node["type"] != "sample" or site_is_subsample(node) or site_is_factor(node):
             continue
         for frame in node["cond_indep_stack"]:

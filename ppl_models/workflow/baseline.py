@@ -101,7 +101,7 @@ def sample(
 
 def tree_gates(tree: xr.DataTree) -> tuple[Check, ...]:
     """The gates of a baseline, on the draws and statistics of a tree."""
-    stats = tree["sample_stats"] if "sample_stats" in tree.children else {}
+    stats = tree["sample_stats"].to_dataset() if "sample_stats" in tree.children else xr.Dataset()
     diverging = stats["diverging"].values if "diverging" in stats else None
     return baseline_gates(tree["posterior"].to_dataset(), diverging)
 

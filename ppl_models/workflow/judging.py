@@ -83,8 +83,8 @@ def check(fit: Fit, *, baseline: xr.DataTree | None = None, num_draws: int = MIN
 
 def log_ratio_of(tree: xr.DataTree) -> np.ndarray:
     """Log p - log q in nats of a fit's draws, shape (draw,)."""
-    stats = tree["sample_stats"]
-    return (stats["log_p"].values - stats["log_q"].values).reshape(-1)
+    stats = tree["sample_stats"].to_dataset()
+    return (stats["log_p"] - stats["log_q"]).values.reshape(-1)
 
 
 def _shared(fit: Fit, draws: xr.Dataset, baseline: xr.DataTree) -> tuple[xr.Dataset, xr.Dataset]:
@@ -97,7 +97,7 @@ def _shared(fit: Fit, draws: xr.Dataset, baseline: xr.DataTree) -> tuple[xr.Data
     missing = [site.name for site in fit.program.sites.latent if site.name not in reference]
     if missing:
         raise DataError(
-            f"baseline: it lacks '{missing[0]}', a latent of the fit; it has {', '.join(map(str, reference.data_vars))}. "
+            f"baseline: it lacks '{missing[0]}', a latent of the fit; it has {', '.join(map(str, reference))}. "
             "Compare posteriors of the same model."
         )
     names = [name for name in draws.data_vars if name in reference]

@@ -1,6 +1,7 @@
 """The nutpie kernel: NUTS in Rust, with mass-matrix adaptation from gradients (Seyboldt et al. 2024)."""
 
 import warnings
+from typing import Any
 
 import numpy as np
 
@@ -57,7 +58,8 @@ def run_nutpie(density: CompiledDensity, settings: ChainSettings, update: Update
         expanded_names=["flat"],
         make_initial_point_fn=lambda seed: start_point(density, int(seed) % 2**31),
     )
-    result = nutpie.sample(
+    run: Any = nutpie.sample  # its overloads leave out the keywords that it takes
+    result = run(
         compiled,
         draws=settings.draws,
         tune=settings.warmup,

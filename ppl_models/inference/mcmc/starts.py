@@ -9,6 +9,7 @@ from ppl_models.engine import CompiledDensity
 from ppl_models.errors import ModelError
 from ppl_models.program import Program
 from ppl_models.program.handlers import FromUnconstrained
+from ppl_models.program.nodes import nodes_of
 
 NUM_TRIES = 100
 
@@ -55,7 +56,7 @@ def _culprits(program: Program, flat: np.ndarray) -> str:
         return f"the model itself ({str(error).splitlines()[0]})"
     names = [
         name
-        for name, node in trace.nodes.items()
+        for name, node in nodes_of(trace).items()
         if node["type"] == "sample" and not bool(torch.isfinite(node["log_prob_sum"]))
     ]
     return ", ".join(f"site '{name}'" for name in names) or "the gradient"
