@@ -29,7 +29,7 @@ notebooks: $(VENV)/.installed-dev
 	$(BIN)/jupytext --to ipynb --execute notebooks/*.py
 
 bench: $(VENV)/.installed-dev
-	$(BIN)/python benchmarks/first_light.py
+	$(BIN)/python benchmarks/elbo.py
 
 clean:
 	rm -rf $(VENV) out

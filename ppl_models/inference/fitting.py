@@ -18,8 +18,9 @@ from ppl_models.errors import GuideError, ModelError, OptionError, PPLError
 from ppl_models.inference.fit_result import Fit
 from ppl_models.inference.guides import GuideSpec, ResolvedGuide, check_guide_name, resolve_guide
 from ppl_models.inference.optimisation import DIVERGED, Trajectory, adam, optimise, svi_step
-from ppl_models.inference.particles import can_vectorise, default_num_particles
+from ppl_models.inference.particles import can_vectorise, can_vmap_particles, default_num_particles
 from ppl_models.inference.private import num_module_parameters, private_copy
+from ppl_models.inference.vmapped_elbo import VmappedTrace_ELBO
 from ppl_models.options import check_count, check_positive
 from ppl_models.posterior import Coords, Dims, Labels
 from ppl_models.program import Data, Parameters, Program, build_program, check_guide_covers
@@ -191,11 +192,14 @@ def _objective(
     if elbo is not None:
         return elbo, int(getattr(elbo, "num_particles", 1))
     kind = TraceEnum_ELBO if program.sites.enumerated else Trace_ELBO
-    nesting = program.sites.max_plate_nesting
     wanted = default_num_particles(program) if num_particles is None else num_particles
-    vectorised = wanted > 1 and can_vectorise(program, resolved.guide, kind)
-    used = wanted if vectorised or num_particles is not None else 1
-    return kind(num_particles=used, vectorize_particles=vectorised, max_plate_nesting=nesting), used
+    plates: dict[str, Any] = {"max_plate_nesting": program.sites.max_plate_nesting}
+    if wanted > 1 and can_vectorise(program, resolved.guide, kind):
+        return kind(num_particles=wanted, vectorize_particles=True, **plates), wanted
+    if wanted > 1 and kind is Trace_ELBO and can_vmap_particles(program, resolved.guide):
+        return VmappedTrace_ELBO(num_particles=wanted, **plates), wanted
+    used = num_particles or 1
+    return kind(num_particles=used, **plates), used
 
 
 def _run(

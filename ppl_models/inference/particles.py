@@ -10,8 +10,9 @@ from pyro.infer.elbo import ELBO
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import site_is_subsample
 
-from ppl_models.program import Parameters, Program, isolated
-from ppl_models.program.handlers import FromValues
+from ppl_models.inference.vmapped_elbo import log_ratio
+from ppl_models.program import Parameters, Program, can_vmap, isolated
+from ppl_models.program.handlers import FromValues, is_latent
 from ppl_models.program.nodes import nodes_of
 
 MAX_PARTICLES = 64
@@ -50,6 +51,16 @@ def can_vectorise(program: Program, guide: Callable, kind: type[ELBO]) -> bool:
         return False
     wanted = sum(alone) / NUM_TRIAL
     return abs(together - wanted) <= RELATIVE_TOLERANCE[program.dtype] * max(1.0, *(abs(x) for x in alone))
+
+
+def can_vmap_particles(program: Program, guide: Callable) -> bool:
+    """Whether `VmappedTrace_ELBO` serves: every site of the guide is reparameterised, and vmap takes guide and model."""
+    args, kwargs = program.arguments.args, program.arguments.kwargs
+    with isolated(dtype=program.dtype, parameters=Parameters.from_store()), torch.no_grad():
+        trace = poutine.trace(guide).get_trace(*args, **kwargs)
+        sampled = [node for node in nodes_of(trace).values() if node["type"] == "sample" and is_latent(node)]
+        reparameterised = all(node["fn"].has_rsample for node in sampled)
+        return reparameterised and can_vmap(lambda: log_ratio(program.model, guide, args, kwargs))
 
 
 def _particle(trace: Trace, single: Trace, dim: int, index: int) -> dict[str, torch.Tensor]:

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 from pyro.infer.autoguide import AutoGuide
+from pyro.nn import PyroModule
+from torch.distributions import Distribution
 
 
 def private_copy(program: Any, memo: dict[int, Any], dtype: torch.dtype | None = None) -> Any:
@@ -14,7 +16,7 @@ def private_copy(program: Any, memo: dict[int, Any], dtype: torch.dtype | None =
     Args:
         program: a model or guide.
         memo: shared by the copies of one fit, so that modules that share parts still do.
-        dtype: floating dtype of the copy's parameters and buffers; None keeps theirs.
+        dtype: floating dtype of the copy's parameters, buffers and priors (`PyroSample`); None keeps theirs.
     """
     owner = program.__self__ if inspect.ismethod(program) else program
     if not isinstance(owner, torch.nn.Module):
@@ -22,7 +24,21 @@ def private_copy(program: Any, memo: dict[int, Any], dtype: torch.dtype | None =
     duplicate = copy_module(owner, memo)
     if dtype is not None:
         duplicate.to(dtype)
+        for part in duplicate.modules():
+            for prior in part._pyro_samples.values() if isinstance(part, PyroModule) else ():
+                _cast(prior, dtype)
     return duplicate if owner is program else getattr(duplicate, program.__name__)
+
+
+def _cast(prior: Any, dtype: torch.dtype) -> None:
+    """Give a distribution's parameters this dtype, in place: `dist.Normal(0.0, 1.0)` has that of its first day."""
+    if not isinstance(prior, Distribution):
+        return
+    for name, value in vars(prior).items():
+        if isinstance(value, torch.Tensor) and value.is_floating_point():
+            vars(prior)[name] = value.to(dtype)
+        else:
+            _cast(value, dtype)
 
 
 def copy_module(module: torch.nn.Module, memo: dict[int, Any]) -> torch.nn.Module:

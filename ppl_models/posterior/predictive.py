@@ -64,21 +64,21 @@ def prior_draws(program: Program, num_draws: int, seed: int) -> tuple[dict[str, 
         Draws of shape (draw, *event) by site: those of the prior, and those of the data.
     """
     sites = program.sites
+    drawn = sites.latent + sites.discrete + sites.deterministic + sites.observed
     model = Unobserve(site.name for site in sites.observed)(program.model)
 
     def one() -> dict[str, torch.Tensor]:
         trace = poutine.trace(model).get_trace(*program.arguments.args, **program.arguments.kwargs)
-        return {
-            site.name: nodes_of(trace)[site.name]["value"]
-            for site in sites.latent + sites.deterministic + sites.observed
-        }
+        return {site.name: nodes_of(trace)[site.name]["value"] for site in drawn}
 
     with program.isolated(seed=seed):
         draws = map_draws(one, num_draws, size_hint=program.size_hint)
-    observed = {site.name for site in sites.observed}
+    # A site that bears the name of an argument given as None would have been observed.
+    absent = {name for name, value in program.arguments.named().items() if value is None}
+    predicted = {site.name for site in sites.observed} | absent
     return (
-        {name: value for name, value in draws.items() if name not in observed},
-        {name: value for name, value in draws.items() if name in observed},
+        {name: value for name, value in draws.items() if name not in predicted},
+        {name: value for name, value in draws.items() if name in predicted},
     )
 
 

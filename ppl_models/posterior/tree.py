@@ -53,7 +53,7 @@ def data_groups(program: Program) -> dict[str, dict[str, np.ndarray]]:
     taken = {id(value) for value in observed.values()}
     constant = {name: value for name, value in tensors.items() if id(value) not in taken}
     return {
-        "observed_data": {name: _array(value) for name, value in observed.items()},
+        "observed_data": {name: _array(value.expand(program.sites[name].shape)) for name, value in observed.items()},
         # A site observed as a part of an argument bears its name with another shape, and one name has one set of dims.
         "constant_data": {name: _array(value) for name, value in constant.items() if name not in observed},
     }

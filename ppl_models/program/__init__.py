@@ -1,6 +1,6 @@
 """A Pyro model seen as pure functions: sites, transforms, flat unconstrained vector, log density, isolation."""
 
-from ppl_models.program.batching import map_draws
+from ppl_models.program.batching import can_vmap, map_draws
 from ppl_models.program.data import Arguments, Data, prepare_arguments
 from ppl_models.program.first_run import check_guide_covers, first_run
 from ppl_models.program.isolation import isolated
@@ -16,6 +16,7 @@ __all__ = [
     "Site",
     "Sites",
     "build_program",
+    "can_vmap",
     "check_guide_covers",
     "first_run",
     "isolated",

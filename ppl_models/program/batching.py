@@ -1,6 +1,7 @@
 """Apply a function of one draw to many: vectorised where the model allows it, in a loop where not."""
 
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,6 +9,9 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 Tree = Any
+
+NOT_VECTORISABLE = (RuntimeError, ValueError, NotImplementedError, AssertionError, TypeError, IndexError, KeyError)
+"""How operations say that they do not know the extra axis: control flow on values, `.item()`, no batching rule."""
 
 CHUNK_ELEMENTS = 2_000_000
 """How many numbers one vectorised call may hold per input and output, roughly; bounds memory."""
@@ -34,18 +38,28 @@ def map_draws(function: Callable[..., Tree], num_draws: int, *batches: Tree, siz
             try:
                 parts.append(_vectorised(function, stop - start, part))
                 continue
-            except (RuntimeError, ValueError, NotImplementedError, AssertionError, TypeError, IndexError):
-                # Not every model can be vectorised (data-dependent control flow, .item(), operations without a
-                # batching rule); a real error comes again from the loop, which speaks of one draw only.
+            except NOT_VECTORISABLE:
+                # A real error comes again from the loop, which speaks of one draw only.
                 use_vmap = False
         parts.append(_stack([function(*(_pick(batch, i) for batch in part)) for i in range(stop - start)]))
     return _concatenate(parts)
 
 
+def can_vmap(function: Callable[..., Tree], *batches: Tree) -> bool:
+    """Whether `torch.func.vmap` can apply `function` to several draws at once."""
+    try:
+        _vectorised(function, 2, batches)
+    except NOT_VECTORISABLE:
+        return False
+    return True
+
+
 def _vectorised(function: Callable[..., Tree], count: int, batches: tuple) -> Tree:
     # The index is there because vmap needs an input even where the function only draws random numbers.
     mapped = torch.func.vmap(lambda _, *draws: function(*draws), randomness="different")
-    with _OutOfPlaceRandomness():
+    with _OutOfPlaceRandomness(), warnings.catch_warnings():
+        # Operations without a batching rule are looped over inside torch: slower, and right.
+        warnings.filterwarnings("ignore", message="There is a performance drop")
         return mapped(torch.arange(count), *batches)
 
 

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import pyro.poutine as poutine
 import torch
+from pyro.distributions.util import scale_and_mask
 from pyro.infer.mcmc.util import TraceTreeEvaluator
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import site_is_subsample
@@ -118,6 +119,8 @@ class Program:
     def log_likelihood(self, values: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Log density in nats of every observation given one draw of the latents, by observed site.
 
+        Observations that the model masks have zero; scales of `pyro.poutine.scale` do not count.
+
         Raises:
             ModelError: an observation depends on an enumerated site, so that its density is no single term.
         """
@@ -130,7 +133,7 @@ class Program:
         found = {}
         for site in self.sites.observed:
             node = nodes_of(trace)[site.name]
-            log_prob = node["fn"].log_prob(node["value"])
+            log_prob = scale_and_mask(node["fn"].log_prob(node["value"]), mask=node["mask"])
             batch_shape = site.shape[: len(site.shape) - site.event_dim]
             found[site.name] = log_prob.expand(batch_shape) if log_prob.shape != batch_shape else log_prob
         return found

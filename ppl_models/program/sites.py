@@ -107,8 +107,11 @@ def _part(node) -> str:
 
 def _site(name: str, node, part: str) -> Site:
     fn, shape = node["fn"], torch.Size(node["value"].shape)
+    if part == "observed":
+        # One value may stand for all elements of a plate.
+        shape = torch.broadcast_shapes(shape, fn.shape())
     # pyro.deterministic calls every axis an event dim by default, also inside plates.
-    event_dim = 0 if part == "deterministic" else int(fn.event_dim)
+    event_dim = 0 if part == "deterministic" and fn.event_dim >= len(shape) else int(fn.event_dim)
     num_batch = len(shape) - event_dim
     plates: list[str | None] = [None] * num_batch
     for frame in node["cond_indep_stack"]:

@@ -9,6 +9,7 @@ import xarray as xr
 from pyro.infer import MCMC
 
 from ppl_models.errors import DataError
+from ppl_models.inference.private import private_copy
 from ppl_models.posterior import Coords, Dims, Labels, data_groups, make_tree
 from ppl_models.program import Data, build_program, map_draws
 from ppl_models.versions import versions
@@ -56,7 +57,7 @@ def to_datatree(
     }
     labels = Labels(coords or {}, dims or {})
     if model is not None and data is not None:
-        program = build_program(model, data)
+        program = build_program(private_copy(model, {}, torch.float64), data)
         labels = labels.of_program(program)
         known = {site.name for site in program.sites.latent}
         groups["posterior"] |= _deterministics(program, {k: v for k, v in groups["posterior"].items() if k in known})

@@ -230,6 +230,7 @@ def test_enumeration_gives_the_density_of_the_mixture():
         ("eight_schools_noncentered", {"tau": [3.0]}),
         ("diabetes_horseshoe", {"log_scales": [-0.3, -3.5, 0.2, *(0.3 * index - 1.0 for index in range(10))]}),
         ("sleepstudy_varying_intercepts", {"population": [2.7, 0.11, -1.0, -1.3]}),
+        ("lynx_ar2", {"noise": [0.25]}),
         ("digits_ppca", {"loadings_and_noise": None}),
     ],
 )
@@ -276,6 +277,7 @@ def test_a_short_fit_raises_the_elbo(name, guide_name):
         "eight_schools_noncentered",
         "diabetes_horseshoe",
         "sleepstudy_varying_intercepts",
+        "lynx_ar2",
         "digits_ppca",
     ],
 )
