@@ -3,21 +3,21 @@
 theta_trans_j = (theta_j - mu) / tau has prior Normal(0, 1) and y_j ~ Normal(mu + tau theta_trans_j, sigma_j), so that
 p(theta_trans | mu, tau, y) is normal with precision 1 + tau² / sigma_j²; p(mu | tau, y) is as in the centred model
 (Gelman et al. 2013, Bayesian Data Analysis, equation 5.20, here with a proper prior on mu). p(tau | y) is finite and
-positive at zero, which a Weibull follows more closely than a log-normal.
+positive at zero and falls off as a power of tau: a Burr distribution has both ends.
 """
 
 import pyro
 import pyro.distributions as dist
 import torch
-from pyro.distributions import constraints
 
 from guides.errors import MissingDataError
+from guides.handwritten.parts import burr
 
 PRIOR_SCALE_OF_MU = 5.0
 
 
 def guide(sigma: torch.Tensor, y: torch.Tensor | None = None) -> None:
-    """q(tau) p(mu | tau, y) p(theta_trans | mu, tau, y), with tau Weibull.
+    """q(tau) p(mu | tau, y) p(theta_trans | mu, tau, y), with tau Burr.
 
     Keeps the dependence of the shifted effects on tau (the larger tau, the more the data say about them) and on mu.
 
@@ -30,9 +30,7 @@ def guide(sigma: torch.Tensor, y: torch.Tensor | None = None) -> None:
     """
     if y is None:
         raise MissingDataError("eight_schools_noncentered", "y")
-    scale = pyro.param("tau_scale", lambda: torch.tensor(3.0), constraint=constraints.softplus_positive)
-    shape = pyro.param("tau_shape", lambda: torch.tensor(1.5), constraint=constraints.softplus_positive)
-    tau = pyro.sample("tau", dist.Weibull(scale, shape))
+    tau = pyro.sample("tau", burr("tau", scale=6.0, shape=1.2, tail=3.0))
     sigma, y = sigma.to(tau), y.to(tau)
 
     marginal_precision = 1.0 / (sigma**2 + tau.unsqueeze(-1) ** 2)

@@ -1,4 +1,4 @@
-"""The two parts that several hand-written guides share: a dense normal, and a site that is a function of it."""
+"""Parts that several hand-written guides share: a dense normal, a site that is a function of it, a Burr distribution."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import pyro
 import pyro.distributions as dist
 import torch
 from pyro.distributions import constraints
-from torch.distributions import biject_to
+from torch.distributions import AffineTransform, ExpTransform, PowerTransform, biject_to
 
 
 def dense_normal(name: str, initial_location: Sequence[float], initial_scale: float = 0.1) -> torch.Tensor:
@@ -50,3 +50,29 @@ def place(
     value = transform(unconstrained)
     log_density = -transform.log_abs_det_jacobian(unconstrained, value)
     return pyro.sample(name, dist.Delta(value, log_density=log_density, event_dim=constraint.event_dim))
+
+
+def burr(name: str, scale: float, shape: float, tail: float) -> dist.TransformedDistribution:
+    """A Burr type XII distribution on the positive numbers, with learned parameters (Singh and Maddala 1976).
+
+    Its survival function is (1 + (x / scale)^shape)^-tail: like x^(shape - 1) near zero, and a power of x far out. A
+    scale with a half-Cauchy prior has such a posterior; a log-normal misses both ends.
+
+    Args:
+        name: Prefix of its parameters, `name_scale`, `name_shape` and `name_tail`.
+        scale: Initial scale, in units of x.
+        shape: Initial shape, unitless.
+        tail: Initial tail exponent, unitless.
+    """
+    learned = [
+        pyro.param(f"{name}_{part}", lambda v=value: torch.tensor(v), constraint=constraints.softplus_positive)
+        for part, value in (("scale", scale), ("shape", shape), ("tail", tail))
+    ]
+    # If E is exponential with rate `tail`, (e^E - 1)^(1 / shape) is Burr with scale one.
+    transforms = [
+        ExpTransform(),
+        AffineTransform(-1.0, 1.0),
+        PowerTransform(1.0 / learned[1]),
+        AffineTransform(0.0, learned[0]),
+    ]
+    return dist.TransformedDistribution(dist.Exponential(learned[2]), transforms)

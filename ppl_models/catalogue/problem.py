@@ -22,6 +22,9 @@ class Problem:
         observed: The observed sites, which are arguments of the model of the same name.
         enumerated: The discrete latents that the model marks for enumeration; no guide has a site for them.
         initial_scale: Initial scale of an automatic guide's unconstrained latents.
+        sampling: Options of `ppl_models.sample` under which NUTS passes the gates of a baseline here.
+        baseline: Name of the problem to take the baseline from, where this one's geometry defeats NUTS and another
+            parameterisation of the same posterior does not; it has this one's latents among its sites.
         expected: Guide -> a sentence on how it does here, and why.
     """
 
@@ -36,6 +39,8 @@ class Problem:
     observed: tuple[str, ...] = ("y",)
     enumerated: tuple[str, ...] = ()
     initial_scale: float = 0.1
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    baseline: str | None = None
     expected: Mapping[str, str] = field(default_factory=dict)
 
     @property

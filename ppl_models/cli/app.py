@@ -9,11 +9,10 @@ from ppl_models.cli import checking, doctor, fitting, problems
 
 app = typer.Typer(
     name="ppl-models",
-    help="""A variational posterior you can trust, from an unmodified Pyro model.
-
-    Exit codes: 0 done (whatever the verdict); 1 a mistake, or something that could not be done (one line on standard
-    error says what); 2 wrong usage; 3 a fit was rejected and `check --strict` was asked for; 130 stopped by Ctrl-C.
-    """,
+    help="A variational posterior you can trust, from an unmodified Pyro model.",
+    epilog="Exit codes: 0 done (whatever the verdict); 1 a mistake, or something that could not be done (one line on "
+    "standard error says what); 2 wrong usage; 3 a fit was rejected and check --strict was asked for; 130 stopped by "
+    "Ctrl-C.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -22,7 +21,10 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(metadata.version("ppl-models"))
+        try:
+            typer.echo(metadata.version("ppl-models"))
+        except metadata.PackageNotFoundError:  # imported from its source folder
+            typer.echo("unknown")
         raise typer.Exit
 
 

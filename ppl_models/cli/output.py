@@ -92,16 +92,9 @@ def _notices() -> Iterator[None]:
         warnings.simplefilter("always", PPLWarning)
         usual = warnings.showwarning
 
-        def show(
-            message: Warning | str,
-            category: type[Warning],
-            filename: str,
-            lineno: int,
-            file: Any = None,
-            line: Any = None,
-        ) -> None:
+        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
             if not issubclass(category, PPLWarning):
-                usual(message, category, filename, lineno, file, line)
+                usual(message, category, *place, **more)
             elif str(message) not in told:
                 told.add(str(message))
                 tell(f"note: {message}")

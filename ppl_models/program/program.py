@@ -8,13 +8,13 @@ from functools import cached_property
 import pyro.poutine as poutine
 import torch
 from pyro.distributions.util import scale_and_mask
-from pyro.infer.mcmc.util import TraceTreeEvaluator
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import site_is_subsample
 from torch.distributions import biject_to
 
 from ppl_models.errors import ModelError
 from ppl_models.program.data import Arguments, Data, prepare_arguments
+from ppl_models.program.enumeration import choose_evaluator
 from ppl_models.program.first_run import first_run
 from ppl_models.program.handlers import Enumerate, FromUnconstrained, FromValues, ImproperSites
 from ppl_models.program.isolation import isolated
@@ -40,6 +40,7 @@ class Program:
         moving_supports: latents whose support depends on another latent.
         explicit_subsamples: plates whose subsample indices the model gives itself.
         subsampled: whether a plate holds fewer data than its full size.
+        evaluator: sums the enumerated sites out; None where there are none.
     """
 
     model: Callable
@@ -51,6 +52,7 @@ class Program:
     moving_supports: frozenset[str]
     explicit_subsamples: frozenset[str]
     subsampled: bool
+    evaluator: type | None
 
     @cached_property
     def slices(self) -> dict[str, tuple[slice, torch.Size]]:
@@ -161,17 +163,16 @@ class Program:
         return torch.cat(parts)
 
     def _trace(self, handler: poutine.messenger.Messenger, *, enumerate_discrete: bool = True) -> Trace:
-        model = self.model
-        if self.sites.enumerated and enumerate_discrete:
-            model = Enumerate(first_available_dim=-1 - self.sites.max_plate_nesting)(model)
+        enumerated = enumerate_discrete and self.sites.enumerated
+        model = _enumerated(self.model, self.sites) if enumerated else self.model
         with handler:
             return poutine.trace(model).get_trace(*self.arguments.args, **self.arguments.kwargs)
 
     def _log_prob(self, trace: Trace) -> torch.Tensor:
-        if not self.sites.enumerated:
+        if self.evaluator is None:
             log_prob = trace.log_prob_sum()
         else:
-            log_prob = TraceTreeEvaluator(trace, True, self.sites.max_plate_nesting).log_prob(trace)
+            log_prob = self.evaluator(trace, True, self.sites.max_plate_nesting).log_prob(trace)
         return torch.as_tensor(log_prob, dtype=self.dtype)
 
     def _values(self, trace: Trace) -> dict[str, torch.Tensor]:
@@ -208,7 +209,8 @@ def build_program(
             parameters = Parameters.from_store()
         with isolated(dtype=dtype, validate=True, parameters=parameters, full_data=True):
             whole, _ = first_run(sampleable, arguments)
-    sites = read_sites(whole)
+            sites = read_sites(whole)
+            evaluator = _evaluator(sampleable, arguments, sites, dtype) if sites.enumerated else None
     return Program(
         model=sampleable,
         arguments=arguments,
@@ -219,7 +221,17 @@ def build_program(
         moving_supports=frozenset(s.name for s in sites.latent if _support_moves(s, trace, whole)),
         explicit_subsamples=explicit,
         subsampled=_is_subsampled(trace),
+        evaluator=evaluator,
     )
+
+
+def _enumerated(model: Callable, sites: Sites) -> Callable:
+    return Enumerate(first_available_dim=-1 - sites.max_plate_nesting)(model)
+
+
+def _evaluator(model: Callable, arguments: Arguments, sites: Sites, dtype: torch.dtype) -> type:
+    trace = poutine.trace(_enumerated(model, sites)).get_trace(*arguments.args, **arguments.kwargs)
+    return choose_evaluator(trace, sites.max_plate_nesting, dtype)
 
 
 def _support_moves(site: Site, first: Trace, second: Trace) -> bool:

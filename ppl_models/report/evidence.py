@@ -125,7 +125,7 @@ def _named(fits: Fits) -> list[tuple[str, Fit, Verdict]]:
     pairs = list(fits.items()) if isinstance(fits, Mapping) else [(None, pair) for pair in fits]
     named = []
     for name, pair in pairs:
-        if not isinstance(pair, tuple) or [type(part) for part in pair] != [Fit, Verdict]:
+        if len(pair) != 2 or not isinstance(pair[0], Fit) or not isinstance(pair[1], Verdict):
             raise OptionError("fits: wanted pairs (fit, verdict), from ppl.fit and ppl.check.")
         named.append((str(name or pair[0].guide_name), *pair))
     if not named:

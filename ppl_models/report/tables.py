@@ -43,7 +43,7 @@ def verdict_table(
             verdict_text(row.verdict.verdict),
             Text(row.fit.status),
             elbo_text(row.elbo),
-            f"{row.verdict.khat:.2f}" if math.isfinite(row.verdict.khat) else "–",
+            f"{row.verdict.khat:.2f}" if math.isfinite(row.verdict.khat) else "-",
             Text(worst_mean(row.verdict)),
             Text(worst_sd_ratio(row.verdict)),
             f"{row.fit.seconds:.1f}",
@@ -91,7 +91,7 @@ def elbo_text(elbo: tuple[float, float]) -> str:
     """An ELBO with its Monte Carlo error, rounded to what the error resolves."""
     value, error = elbo
     if not math.isfinite(value):
-        return "–"
+        return "-"
     if not math.isfinite(error) or error <= 0:
         return f"{value:,.2f}"
     decimals = min(max(1 - math.floor(math.log10(error)), 0), 4)
@@ -116,7 +116,7 @@ def limit_text(check: Check) -> str:
 def _worst(verdict: Verdict, column: str, show) -> str:
     values = verdict.table[column].dropna() if column in verdict.table else pd.Series(dtype=float)
     if values.empty:
-        return "–"
+        return "-"
     label = values.abs().idxmax()
     return f"{show(float(values[label]))} {label}"
 

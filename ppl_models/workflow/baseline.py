@@ -58,7 +58,8 @@ def sample(
     Returns:
         A tree with the groups posterior (latents and deterministics, dims chain, draw, *event), sample_stats
         (`diverging`, `lp`, `energy` and more), observed_data and constant_data. Its attrs tell what made it, and
-        `gates` what it was found to be worth as a baseline.
+        `gates` (also on sample_stats) holds the worst R-hat, the least bulk and tail ESS and the number of divergences,
+        as JSON.
 
     Raises:
         DataError, ModelError, OptionError, UnknownNameError: the message names the argument or site.
@@ -89,6 +90,7 @@ def sample(
         gate.name: {"value": gate.value if np.isfinite(gate.value) else None, "passed": gate.passed} for gate in gates
     }
     tree.attrs["gates"] = json.dumps(record)
+    tree["sample_stats"].attrs["gates"] = tree.attrs["gates"]
     if not gates_passed(gates):
         warnings.warn(
             f"these draws do not pass the gates of a baseline: {failed_gates(gates)}. Draw more (draws=, warmup=), or "

@@ -1,0 +1,83 @@
+"""The course of the ELBO."""
+
+import math
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+from numpy.typing import ArrayLike, NDArray
+
+from ppl_models.report.figures.style import COLORS, GRID, MUTED, drawing, light_grid, new_figure
+
+Float64Array = NDArray[np.float64]
+
+
+def elbo_figure(losses: ArrayLike, constant_phase: tuple[int, int] | None = None) -> Figure:
+    """The ELBO at each step: the whole course, logarithmic away from its end, and the last part on a linear scale.
+
+    Args:
+        losses: negative ELBO in nats, one per step, shape (step,).
+        constant_phase: first and one past the last step at the fixed step size; shaded.
+    """
+    elbo = -np.asarray(losses, dtype=float)
+    elbo = elbo[np.isfinite(elbo)]
+    with drawing():
+        figure, (whole, end) = new_figure(4.6, 2, 1, height_ratios=(1.0, 1.0))
+        if not elbo.size:
+            whole.text(0.5, 0.5, "no finite loss", ha="center", transform=whole.transAxes)
+            return figure
+        smooth = _smoothed(elbo)
+        _draw_whole(whole, elbo, smooth)
+        _draw_end(end, elbo, smooth, constant_phase)
+        for axes in (whole, end):
+            _mark_phase(axes, constant_phase)
+            light_grid(axes, "y")
+        whole.legend(*whole.get_legend_handles_labels(), loc="lower right")
+        end.set_xlabel("SVI step")
+    return figure
+
+
+def _draw_whole(axes: Axes, elbo: Float64Array, smooth: Float64Array) -> None:
+    steps = np.arange(elbo.size)
+    final = float(np.median(elbo[-max(elbo.size // 20, 1) :]))
+    noise = float(np.quantile(np.abs(elbo[-max(elbo.size // 4, 1) :] - final), 0.9))
+    threshold = 10.0 ** math.ceil(math.log10(max(noise, 1e-3)))
+    axes.plot(steps, elbo - final, color=COLORS["guide"], alpha=0.25, linewidth=0.6, label="each step")
+    axes.plot(steps, smooth - final, color=COLORS["guide"], linewidth=1.6, label="running mean")
+    axes.set_yscale("symlog", linthresh=threshold)
+    axes.axhline(0.0, color=MUTED, linewidth=0.8)
+    axes.set_ylabel("ELBO less its\nfinal value (nats)")
+
+
+def _draw_end(axes: Axes, elbo: Float64Array, smooth: Float64Array, phase: tuple[int, int] | None) -> None:
+    last_constant = phase[1] if phase else elbo.size
+    first = min(last_constant // 2, elbo.size // 2)
+    steps = np.arange(first, elbo.size)
+    shown, curve = elbo[first:], smooth[first:]
+    axes.plot(steps, shown, color=COLORS["guide"], alpha=0.25, linewidth=0.6)
+    axes.plot(steps, curve, color=COLORS["guide"], linewidth=1.6)
+    low, high = np.quantile(shown, [0.01, 0.99])
+    margin = 0.15 * max(high - low, 1e-6)
+    axes.set_ylim(low - margin, high + margin)
+    axes.set_xlim(first, max(elbo.size - 1, first + 1))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.6g}"))
+    axes.set_ylabel("ELBO (nats),\nlast part")
+
+
+def _mark_phase(axes: Axes, phase: tuple[int, int] | None) -> None:
+    if phase is None or phase[1] <= phase[0]:
+        return
+    low, high = axes.get_xlim()
+    axes.axvspan(max(phase[0], low), min(phase[1], high), color=GRID, alpha=0.45, linewidth=0, label="fixed step size")
+    axes.set_xlim(low, high)
+
+
+def _smoothed(values: Float64Array) -> Float64Array:
+    """Running mean over about a fiftieth of the steps, the ends averaged over what is there."""
+    half = max(values.size // 100, 1)
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    index = np.arange(values.size)
+    start, stop = np.maximum(index - half, 0), np.minimum(index + half + 1, values.size)
+    return (total[stop] - total[start]) / (stop - start)
