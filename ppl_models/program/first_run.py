@@ -19,6 +19,7 @@ class _LastSite(Messenger):
     def __init__(self):
         super().__init__()
         self.name: str | None = None
+        self.last: str | None = None
         self.observed: torch.Tensor | None = None
         self.seen: set[str] = set()
         self.explicit_subsamples: set[str] = set()
@@ -40,6 +41,7 @@ class _LastSite(Messenger):
     def _pyro_post_sample(self, msg):
         if not site_is_subsample(msg):
             _check_observed_shape(msg)
+            self.last = msg["name"]
         self.name = None
 
 
@@ -74,8 +76,10 @@ def first_run(model: Callable, arguments: Arguments) -> tuple[Trace, frozenset[s
     try:
         with watcher:
             trace = poutine.trace(model).get_trace(*arguments.args, **arguments.kwargs)
-    except PPLError:
-        raise
+    except PPLError as error:
+        # Pyro appends the shapes of all sites to a copy of the error.
+        cause = error.__cause__
+        raise (cause if isinstance(cause, PPLError) else error) from None
     except Exception as error:
         raise _explained(error, watcher, arguments) from error
     _score(trace, arguments)
@@ -100,8 +104,9 @@ def _explained(error: Exception, watcher: _LastSite, arguments: Arguments) -> PP
     if watcher.name is None:
         lacking = _none_arguments(arguments)
         hint = f" Arguments passed as None: {', '.join(lacking)}." if lacking else ""
+        place = f"after site '{watcher.last}'" if watcher.last else "before its first site"
         return ModelError(
-            f"the model failed on its first run, between sample sites: {type(error).__name__}: {_first_line(error)}."
+            f"the model failed on its first run, {place}: {type(error).__name__}: {_first_line(error)}."
             f"{hint} Call model(**data) by hand to see the whole traceback; arguments: {_shapes(arguments)}."
         )
     what = f"site '{watcher.name}'"
@@ -192,5 +197,7 @@ def _shapes(arguments: Arguments) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0].rstrip(".")[:300]
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    # torch puts the values that it found on a line of their own.
+    text = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    return text.rstrip(".")[:300]

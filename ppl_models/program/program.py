@@ -209,6 +209,7 @@ def build_program(
             parameters = Parameters.from_store()
         with isolated(dtype=dtype, validate=True, parameters=parameters, full_data=True):
             whole, _ = first_run(sampleable, arguments)
+            _check_same_sites(trace, whole)
             sites = read_sites(whole)
             evaluator = _evaluator(sampleable, arguments, sites, dtype) if sites.enumerated else None
     return Program(
@@ -234,12 +235,20 @@ def _evaluator(model: Callable, arguments: Arguments, sites: Sites, dtype: torch
     return choose_evaluator(trace, sites.max_plate_nesting, dtype)
 
 
-def _support_moves(site: Site, first: Trace, second: Trace) -> bool:
-    if site.name not in nodes_of(second):
+def _check_same_sites(first: Trace, second: Trace) -> None:
+    names = [
+        {name for name, node in nodes_of(trace).items() if node["type"] == "sample" and not site_is_subsample(node)}
+        for trace in (first, second)
+    ]
+    passing = sorted(names[0] ^ names[1])
+    if passing:
         raise ModelError(
-            f"site '{site.name}': present in one run of the model and absent in the next. Models whose sites come and "
+            f"site '{passing[0]}': present in one run of the model and absent in the next. Models whose sites come and "
             "go cannot be fitted; give every site in every run, masked where it does not count."
         )
+
+
+def _support_moves(site: Site, first: Trace, second: Trace) -> bool:
     bounds = [_bounds(nodes_of(trace)[site.name]["fn"].support) for trace in (first, second)]
     return any(
         not torch.equal(torch.as_tensor(a), torch.as_tensor(b)) for a, b in zip(bounds[0], bounds[1], strict=False)

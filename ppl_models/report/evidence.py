@@ -143,7 +143,8 @@ def _evidence(
     stats = tree["sample_stats"]
     log_ratio = (stats["log_p"].values - stats["log_q"].values).reshape(-1)
     corrected = None if fit.point else _psis_sample(own, log_ratio, verdict, seed)
-    usable = corrected is not None and (verdict.reference == "psis" or _khat_passed(verdict))
+    # where k-hat is too large these draws are a few points over and over: better than nothing, not beside a baseline
+    usable = baseline is None or _khat_passed(verdict)
     samples = [own, *([corrected] if corrected and usable else []), *([baseline] if baseline else [])]
     labels = _latent_labels(fit.program, draws.labels)
     return Evidence(

@@ -35,13 +35,13 @@ class Plate(TypedDict):
 def plates(evidence: Evidence) -> list[Plate]:
     """The figures that say something about this fit."""
     fit, verdict, samples = evidence.fit, evidence.verdict, evidence.samples
-    others = " and ".join(sample.name for sample in samples[1:]) or "nothing else"
+    names = " / ".join(sample.name for sample in samples)
     found = [
         _plate(
             "Marginals",
             forest_figure(samples, evidence.worst(MAX_PARAMETERS)),
-            f"Means with 50 % and 94 % intervals of {evidence.name} and {others}, the worst parameter first. The "
-            "intervals of one row should begin and end at the same places; shorter ones mean that the fit is too sure.",
+            f"Means with 50 % and 94 % intervals, the worst parameter first: {names}. The intervals of one row should "
+            "begin and end at the same places; where the first is shorter, the fit is too sure.",
         ),
         _plate(
             "Worst marginal densities",

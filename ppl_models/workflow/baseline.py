@@ -24,7 +24,7 @@ def sample(
     warmup: int = 1_000,
     draws: int = 1_000,
     kernel: str = "nutpie",
-    target_accept: float = 0.8,
+    target_accept: float = 0.9,
     parameters: Mapping[str, torch.Tensor] | None = None,
     seed: int = 0,
     dtype: torch.dtype = torch.float64,
@@ -44,7 +44,8 @@ def sample(
         warmup: draws per chain that adapt the kernel and are thrown away.
         draws: draws kept per chain.
         kernel: "nutpie" (Rust; the log density compiled where a C++ compiler is present) or "pyro_nuts".
-        target_accept: acceptance statistic that warm-up aims the step size at; nearer to 1 for funnels.
+        target_accept: acceptance statistic that warm-up aims the step size at. Higher than most samplers' 0.8, as a
+            baseline must not diverge; nearer to 1 for funnels.
         parameters: values of the model's `pyro.param`s, for instance `fit.parameters`; None holds them at their
             initial values.
         seed: seed of everything random.

@@ -32,7 +32,7 @@ def sample_chains(
     warmup: int = 1_000,
     draws: int = 1_000,
     kernel: str = "nutpie",
-    target_accept: float = 0.8,
+    target_accept: float = 0.9,
     parameters: Mapping[str, torch.Tensor] | None = None,
     seed: int = 0,
     dtype: torch.dtype = torch.float64,

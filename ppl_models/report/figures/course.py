@@ -46,6 +46,7 @@ def _draw_whole(axes: Axes, elbo: Float64Array, smooth: Float64Array) -> None:
     axes.plot(steps, elbo - final, color=COLORS["guide"], alpha=0.25, linewidth=0.6, label="each step")
     axes.plot(steps, smooth - final, color=COLORS["guide"], linewidth=1.6, label="running mean")
     axes.set_yscale("symlog", linthresh=threshold)
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.6g}"))
     axes.axhline(0.0, color=MUTED, linewidth=0.8)
     axes.set_ylabel("ELBO less its\nfinal value (nats)")
 

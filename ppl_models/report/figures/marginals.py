@@ -64,7 +64,7 @@ def density_figure(samples: Sequence[Sample], labels: Sequence[str]) -> Figure:
         for axes in grid.flat[len(shown) :]:
             axes.set_visible(False)
         handles, names = grid.flat[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside upper left", ncols=len(samples))
+        figure.legend(handles[::-1], names[::-1], loc="outside upper left", ncols=len(samples))
     return figure
 
 

@@ -70,8 +70,8 @@ def pair_figure(samples: Sequence[Sample], scale: str, label: str) -> Figure:
         axes.set_yscale("log")
         axes.set_xlabel(shortened(label))
         axes.set_ylabel(f"{shortened(scale)} (log scale)")
-        low = min(np.quantile(sample.column(scale), 0.001) for sample in (reference, guide))
-        high = max(np.quantile(sample.column(scale), 0.999) for sample in (reference, guide))
+        low = min(np.quantile(sample.column(scale), 0.0005) for sample in (reference, guide))
+        high = max(np.quantile(sample.column(scale), 0.9995) for sample in (reference, guide))
         if 0 < low < high:
             axes.set_ylim(low / 1.3, high * 1.3)
         light_grid(axes)

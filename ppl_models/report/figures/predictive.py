@@ -21,8 +21,9 @@ def predictive_figure(predicted: Predicted) -> Figure:
     Args:
         predicted: the data of one site, and draws of them.
     """
-    values = np.unique(predicted.observed[np.isfinite(predicted.observed)])
-    whole = bool((values == np.round(values)).all())
+    values = np.unique(predicted.observed)
+    # measurements that happen to be whole numbers are no counts: their predictions are not whole
+    whole = all(bool((data == np.round(data)).all()) for data in (values, predicted.draws))
     with drawing():
         figure, axes = new_figure(3.4)
         if whole and values.size <= MAX_CATEGORIES:
