@@ -62,7 +62,7 @@ def chin_ups(x, chins=None):
 # Before fitting: does the prior allow sensible counts?
 
 # %%
-prior = ppl.sample_prior(chin_ups, {**data, "chins": None}, num_draws=2_000, seed=1)
+prior = ppl.sample_prior(chin_ups, data, num_draws=2_000, seed=1)
 prior["prior_predictive"]["chins"].quantile([0.05, 0.5, 0.95]).round(1)
 
 # %% [markdown]
@@ -97,8 +97,8 @@ verdicts = {name: ppl.check(fit, baseline=baseline) for name, fit in fits.items(
 print(verdicts["normal"])
 
 # %% [markdown]
-# Mean-field finds the means and misses the widths: with two correlated slopes, an independent normal can only be as wide
-# as each slope is *given the other*. The full-rank guide keeps the correlation.
+# Mean-field finds the means and misses the widths: with two correlated slopes, an independent normal can only be as
+# wide as each slope is *given the other*. The full-rank guide keeps the correlation.
 
 # %%
 print(verdicts["full_rank"])

@@ -4,7 +4,8 @@ With y_j ~ Normal(theta_j, sigma_j), theta_j ~ Normal(mu, tau) and mu ~ Normal(0
 p(theta | mu, tau, y) and p(mu | tau, y) in closed form (Gelman et al. 2013, Bayesian Data Analysis, equations 5.17 and
 5.20, here with a proper prior on mu). Only tau needs an approximation. Its posterior density is finite and positive
 at zero and falls off as a power of tau, the half-Cauchy prior's doing. A Burr distribution has both ends; a log-normal
-has neither, and a Weibull's light right tail, though only 0.001 nats away, makes the importance ratios heavy-tailed.
+has neither, and a Weibull's light right tail, though only 0.001 nats away in Kullback-Leibler divergence, makes the
+importance ratios heavy-tailed. The Burr with the right power is 0.004 nats away (by quadrature).
 """
 
 import pyro
@@ -31,7 +32,8 @@ def guide(sigma: torch.Tensor, y: torch.Tensor | None = None) -> None:
     """
     if y is None:
         raise MissingDataError("eight_schools_centered", "y")
-    tau = pyro.sample("tau", burr("tau", scale=6.0, shape=1.2, tail=3.0))
+    # Given one large tau, each school's mean contributes 1 / tau to the density, and the half-Cauchy prior 1 / tau².
+    tau = pyro.sample("tau", burr("tau", scale=15.0, shape=1.2, decay=sigma.shape[-1] + 1.0))
     sigma, y = sigma.to(tau), y.to(tau)
 
     marginal_precision = 1.0 / (sigma**2 + tau.unsqueeze(-1) ** 2)

@@ -30,7 +30,8 @@ def guide(sigma: torch.Tensor, y: torch.Tensor | None = None) -> None:
     """
     if y is None:
         raise MissingDataError("eight_schools_noncentered", "y")
-    tau = pyro.sample("tau", burr("tau", scale=6.0, shape=1.2, tail=3.0))
+    # Given one large tau, each school's mean contributes 1 / tau to the density, and the half-Cauchy prior 1 / tau².
+    tau = pyro.sample("tau", burr("tau", scale=15.0, shape=1.2, decay=sigma.shape[-1] + 1.0))
     sigma, y = sigma.to(tau), y.to(tau)
 
     marginal_precision = 1.0 / (sigma**2 + tau.unsqueeze(-1) ** 2)

@@ -1,4 +1,4 @@
-"""Parts that several hand-written guides share: a dense normal, a site that is a function of it, a Burr distribution."""
+"""Parts that several hand-written guides share: a dense normal, a site that depends on it, a Burr distribution."""
 
 from collections.abc import Sequence
 
@@ -52,27 +52,29 @@ def place(
     return pyro.sample(name, dist.Delta(value, log_density=log_density, event_dim=constraint.event_dim))
 
 
-def burr(name: str, scale: float, shape: float, tail: float) -> dist.TransformedDistribution:
-    """A Burr type XII distribution on the positive numbers, with learned parameters (Singh and Maddala 1976).
+def burr(name: str, scale: float, shape: float, decay: float) -> dist.TransformedDistribution:
+    """A Burr type XII distribution on the positive numbers, with learned scale and shape (Singh and Maddala 1976).
 
-    Its survival function is (1 + (x / scale)^shape)^-tail: like x^(shape - 1) near zero, and a power of x far out. A
-    scale with a half-Cauchy prior has such a posterior; a log-normal misses both ends.
+    Its survival function is (1 + (x / scale)^shape)^-(decay / shape): its density goes like x^(shape - 1) near zero and
+    like x^-(decay + 1) far out. A scale with a half-Cauchy prior has a posterior with such a tail; a log-normal's and a
+    Weibull's are too light, which makes importance ratios heavy-tailed.
 
     Args:
-        name: Prefix of its parameters, `name_scale`, `name_shape` and `name_tail`.
+        name: Prefix of its parameters, `name_scale` and `name_shape`.
         scale: Initial scale, in units of x.
         shape: Initial shape, unitless.
-        tail: Initial tail exponent, unitless.
+        decay: Exponent of the survival function's tail, known from the model; unitless.
     """
     learned = [
         pyro.param(f"{name}_{part}", lambda v=value: torch.tensor(v), constraint=constraints.softplus_positive)
-        for part, value in (("scale", scale), ("shape", shape), ("tail", tail))
+        for part, value in (("scale", scale), ("shape", shape))
     ]
-    # If E is exponential with rate `tail`, (e^E - 1)^(1 / shape) is Burr with scale one.
+    # If E is exponential with this rate, (e^E - 1)^(1 / shape) is Burr with scale one.
+    rate = decay / learned[1]
     transforms = [
         ExpTransform(),
         AffineTransform(-1.0, 1.0),
         PowerTransform(1.0 / learned[1]),
         AffineTransform(0.0, learned[0]),
     ]
-    return dist.TransformedDistribution(dist.Exponential(learned[2]), transforms)
+    return dist.TransformedDistribution(dist.Exponential(rate), transforms)

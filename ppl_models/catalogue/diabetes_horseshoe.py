@@ -75,6 +75,7 @@ def build() -> Problem:
         guides={"handwritten": guide},
         cite="Efron et al. (2004), Least angle regression, Annals of Statistics 32, 407-499 (data); Piironen and "
         "Vehtari (2017), Electronic Journal of Statistics 11, 5018-5051 (prior).",
+        sampling={"target_accept": 0.99},
         expected={
             "normal": "fails: a coefficient is a product of its scales and its raw value, far from independent.",
             "full_rank": "fails in the same way: the dependence is a funnel for every covariate, which is not linear.",

@@ -98,6 +98,7 @@ def build() -> Problem:
         guides={"handwritten": guide},
         cite="Tipping and Bishop (1999), Probabilistic principal component analysis, Journal of the Royal Statistical "
         "Society B 61, 611-622; Alpaydin and Kaynak (1998), Optical recognition of handwritten digits (data).",
+        sampling={"draws": 4_000},
         expected={
             "normal": "has the means, but too small standard deviations: loadings turn and stretch against latents.",
             "full_rank": "is slow: its covariance of all images' latents has more entries than the data.",
