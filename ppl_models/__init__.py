@@ -6,12 +6,17 @@ baseline = ppl.sample(model, data)                  # MCMC
 print(ppl.check(fit, baseline=baseline))            # can the fit be trusted?
 """
 
-from ppl_models.catalogue import Problem, load, names, register
-from ppl_models.diagnostics import Check, Verdict
-from ppl_models.errors import PPLError, PPLWarning
-from ppl_models.inference import Fit, fit, load_fit
-from ppl_models.posterior import from_netcdf, to_netcdf
-from ppl_models.workflow import check, sample, sample_prior, to_datatree
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ppl_models.catalogue import Problem, load, names, register
+    from ppl_models.diagnostics import Check, Verdict
+    from ppl_models.errors import PPLError, PPLWarning
+    from ppl_models.inference import Fit, fit, load_fit
+    from ppl_models.posterior import from_netcdf, to_netcdf
+    from ppl_models.report import write_report
+    from ppl_models.workflow import check, sample, sample_prior, to_datatree
 
 __all__ = [
     "Check",
@@ -31,4 +36,30 @@ __all__ = [
     "sample_prior",
     "to_datatree",
     "to_netcdf",
+    "write_report",
 ]
+
+_ROOMS = {
+    "catalogue": ("Problem", "load", "names", "register"),
+    "diagnostics": ("Check", "Verdict"),
+    "errors": ("PPLError", "PPLWarning"),
+    "inference": ("Fit", "fit", "load_fit"),
+    "posterior": ("from_netcdf", "to_netcdf"),
+    "report": ("write_report",),
+    "workflow": ("check", "sample", "sample_prior", "to_datatree"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    # torch and Pyro take seconds to import, and `ppl-models --help` needs neither: look names up when they are used.
+    if name in _ROOMS:
+        return import_module(f"ppl_models.{name}")
+    for room, contents in _ROOMS.items():
+        if name in contents:
+            globals()[name] = getattr(import_module(f"ppl_models.{room}"), name)
+            return globals()[name]
+    raise AttributeError(f"module 'ppl_models' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_ROOMS})

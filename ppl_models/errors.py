@@ -55,3 +55,11 @@ def nearest_first(found: str, valid: Iterable[str]) -> tuple[str, ...]:
     return tuple(
         sorted(names, key=lambda name: -difflib.SequenceMatcher(None, found.lower(), name.lower()).ratio()),
     )
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception says, in one line without its full stop; its type where it says nothing."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    # torch puts the values that it found on a line of their own.
+    text = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    return text.rstrip(".")[:300]

@@ -18,10 +18,13 @@ DEFAULT_GUIDES = ("normal", "full_rank", "handwritten")
 REJECTED = 3
 
 Baseline = Annotated[bool, typer.Option("--baseline/--no-baseline", help="Judge against MCMC draws.")]
+OWN = "The problem's own if not given."
 Chains = Annotated[int, typer.Option(help="Chains of the baseline.")]
-Warmup = Annotated[int, typer.Option(help="Warm-up draws per chain, thrown away.")]
-Draws = Annotated[int, typer.Option(help="Draws kept per chain.")]
-TargetAccept = Annotated[float, typer.Option(help="Acceptance that warm-up aims at; nearer to 1 for funnels.")]
+Warmup = Annotated[int | None, typer.Option(help=f"Warm-up draws per chain, thrown away. {OWN}")]
+Draws = Annotated[int | None, typer.Option(help=f"Draws kept per chain. {OWN}")]
+TargetAccept = Annotated[
+    float | None, typer.Option(help=f"Acceptance that warm-up aims at; nearer to 1 for funnels. {OWN}")
+]
 Kernel = Annotated[str, typer.Option(help="Kernel of the baseline: nutpie or pyro_nuts.")]
 Backend = Annotated[str, typer.Option(help="What computes the log density: auto, inductor or eager.")]
 MaxSteps = Annotated[int, typer.Option(help="Most SVI steps of a fit.")]
@@ -36,9 +39,9 @@ def check(
     ] = None,
     baseline: Baseline = True,
     chains: Chains = 4,
-    warmup: Warmup = 1_000,
-    draws: Draws = 1_000,
-    target_accept: TargetAccept = 0.95,
+    warmup: Warmup = None,
+    draws: Draws = None,
+    target_accept: TargetAccept = None,
     kernel: Kernel = "nutpie",
     backend: Backend = "auto",
     max_steps: MaxSteps = 5_000,
@@ -67,9 +70,9 @@ def check(
             fit={"max_steps": max_steps},
             seed=seed,
         )
-        documents, studies = [], []
+        documents, studies, baselines = [], [], {}
         for problem in problems:
-            found = study(problem, wanted, settings)
+            found = study(problem, wanted, settings, baselines=baselines)
             path = _write(found, output) if found.judged else None
             studies.append(found)
             documents.append(_document(found, path))
@@ -91,9 +94,9 @@ def compare(
     ] = None,
     baseline: Baseline = True,
     chains: Chains = 4,
-    warmup: Warmup = 1_000,
-    draws: Draws = 1_000,
-    target_accept: TargetAccept = 0.95,
+    warmup: Warmup = None,
+    draws: Draws = None,
+    target_accept: TargetAccept = None,
     kernel: Kernel = "nutpie",
     backend: Backend = "auto",
     max_steps: MaxSteps = 5_000,

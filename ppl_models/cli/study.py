@@ -23,7 +23,7 @@ class Settings:
     """Options of the fits and of the baseline.
 
     Attributes:
-        sample: keyword arguments of `ppl.sample`; None for no baseline.
+        sample: keyword arguments of `ppl.sample`, None where the problem's own hold; None for no baseline.
         fit: keyword arguments of `ppl.fit`.
         seed: seed of everything random.
     """
@@ -62,10 +62,24 @@ class Study:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
 
 
-def study(problem: "Problem", guide_names: Sequence[str], settings: Settings, *, predictions: bool = True) -> Study:
+def study(
+    problem: "Problem",
+    guide_names: Sequence[str],
+    settings: Settings,
+    *,
+    predictions: bool = True,
+    baselines: "dict[str, xr.DataTree] | None" = None,
+) -> Study:
     """Sample a baseline, fit every guide, judge every fit, and gather the evidence.
 
     A guide that cannot serve the model is recorded as a failure, and the others go on.
+
+    Args:
+        problem: what to study.
+        guide_names: guides of the problem, or automatic families.
+        settings: options.
+        predictions: whether to draw from the posterior predictive for the report.
+        baselines: draws of earlier studies, by the problem that they were drawn from; looked up, and added to.
 
     Raises:
         PPLError: the baseline, or an option, cannot be used.
@@ -78,7 +92,7 @@ def study(problem: "Problem", guide_names: Sequence[str], settings: Settings, *,
     with progress_bar(problem.name, len(guide_names) + 2, show=on_terminal()) as update:
         if settings.sample is not None:
             update(0, "baseline")
-            found.baseline = _sample(found, settings)
+            found.baseline = _baseline(found, settings, baselines if baselines is not None else {})
         for done, name in enumerate(guide_names, start=1):
             update(done, name)
             _fit_and_judge(found, name, settings)
@@ -90,19 +104,20 @@ def study(problem: "Problem", guide_names: Sequence[str], settings: Settings, *,
     return found
 
 
-def _sample(found: Study, settings: Settings) -> "xr.DataTree":
+def _baseline(found: Study, settings: Settings, baselines: "dict[str, xr.DataTree]") -> "xr.DataTree":
+    """Draws of the problem's posterior, from the parameterisation of it that NUTS can sample."""
+    from ppl_models.catalogue import load
     from ppl_models.workflow import sample
 
-    problem = found.problem
-    with found.timed("baseline"):
-        return sample(
-            problem.model,
-            problem.data,
-            coords=problem.coords,
-            dims=problem.dims,
-            seed=settings.seed,
-            **(settings.sample or {}),
-        )
+    source = load(found.problem.baseline) if found.problem.baseline else found.problem
+    if source.name not in baselines:
+        given = {name: value for name, value in (settings.sample or {}).items() if value is not None}
+        options = {**source.sampling, **given}
+        with found.timed("baseline"):
+            baselines[source.name] = sample(
+                source.model, source.data, coords=source.coords, dims=source.dims, seed=settings.seed, **options
+            )
+    return baselines[source.name]
 
 
 def _fit_and_judge(found: Study, name: str, settings: Settings) -> None:

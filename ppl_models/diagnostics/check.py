@@ -34,9 +34,22 @@ class Check:
     @property
     def measured(self) -> str:
         """The value with its Monte Carlo error, as text."""
-        value = "not measured" if math.isnan(self.value) else f"{self.value:.3g}"
+        value = "not measured" if math.isnan(self.value) else plain_number(self.value)
         return value if math.isnan(self.mcse) else f"{value} ± {self.mcse:.2g}"
 
     def __str__(self) -> str:
-        parts = [f"{self.mark:<4} {self.name}: {self.measured} (limit {self.limit:.3g})", self.detail, self.advice]
+        parts = [
+            f"{self.mark:<4} {self.name}: {self.measured} (limit {plain_number(self.limit)})",
+            self.detail,
+            self.advice,
+        ]
         return "; ".join(part.rstrip(".") for part in parts if part)
+
+
+def plain_number(value: float) -> str:
+    """A number as people write it: 2,190 and not 2.19e+03, 1.0035 and not 1."""
+    if not math.isfinite(value):
+        return str(value)
+    if float(value).is_integer() or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.4f}".rstrip("0").rstrip(".") if abs(value) >= 1 else f"{value:.3g}"

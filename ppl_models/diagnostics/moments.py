@@ -29,11 +29,11 @@ class Moment:
 
 
 MOMENTS = (
-    Moment("mean", "mean_error_sd", 0.2, "train longer or use a richer guide"),
-    Moment("sd", "log_sd_ratio", math.log(1.2), "use full_rank or a flow"),
-    Moment("5 % quantile", "q05_error_sd", 0.3, "use a guide that can be skewed, such as a flow"),
-    Moment("95 % quantile", "q95_error_sd", 0.3, "use a guide that can be skewed, such as a flow"),
-    Moment("Wasserstein", "wasserstein_sd", 0.2, "use a flow or a mixture guide"),
+    Moment("mean", "mean_error_sd", 0.2, "use a guide that keeps correlations (full_rank) or bends (iaf)"),
+    Moment("sd", "log_sd_ratio", math.log(1.2), "use a guide that keeps correlations (full_rank) or bends (iaf)"),
+    Moment("5 % quantile", "q05_error_sd", 0.3, "use a guide that can be skewed (iaf)"),
+    Moment("95 % quantile", "q95_error_sd", 0.3, "use a guide that can be skewed (iaf)"),
+    Moment("Wasserstein", "wasserstein_sd", 0.2, "use a guide that bends (iaf)"),
 )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ppl_models.diagnostics.check import Check
+from ppl_models.diagnostics.check import Check, plain_number
 from ppl_models.diagnostics.moments import MOMENTS, REFERENCES
 
 NUM_ROWS = 5
@@ -48,7 +48,9 @@ class Verdict:
         return self.table.loc[order, columns]
 
     def __str__(self) -> str:
-        marks = [(check.mark, check.name, check.measured, f"limit {check.limit:.3g}") for check in self.checks]
+        marks = [
+            (check.mark, check.name, check.measured, f"limit {plain_number(check.limit)}") for check in self.checks
+        ]
         widths = [max((len(row[column]) for row in marks), default=0) for column in range(4)]
         lines = [f"verdict: {self.verdict} (against {REFERENCES[self.reference]})", *self.reasons, ""]
         for row, check in zip(marks, self.checks, strict=True):
@@ -60,7 +62,7 @@ class Verdict:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        cells = [(c.mark, c.name, c.measured, f"{c.limit:.3g}", c.detail, c.advice) for c in self.checks]
+        cells = [(c.mark, c.name, c.measured, plain_number(c.limit), c.detail, c.advice) for c in self.checks]
         header = "".join(f"<th>{name}</th>" for name in ("", "check", "value", "limit", "detail", "advice"))
         rows = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in cells)
         reasons = "".join(f"<p>{html.escape(reason)}</p>" for reason in self.reasons)

@@ -5,6 +5,7 @@ from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from ppl_models.engine.protocol import CaptureError
+from ppl_models.errors import first_line
 from ppl_models.program import Program
 
 MAX_NODES = 4_000
@@ -29,7 +30,7 @@ def capture_gradient(program: Program, example: torch.Tensor) -> GraphModule:
         graph = make_fx(gradient_and_value)(example)
     except Exception as error:
         # Any operation may refuse to be traced, each in its own way; eager runs them all.
-        raise CaptureError(f"capture failed: {type(error).__name__}: {str(error).strip().splitlines()[0]}") from error
+        raise CaptureError(f"capture failed: {type(error).__name__}: {first_line(error)}") from error
     num_nodes = len(graph.graph.nodes)
     if num_nodes > MAX_NODES:
         raise CaptureError(

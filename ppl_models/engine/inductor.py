@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import warnings
 from typing import Any
 
 import torch
@@ -31,11 +32,14 @@ class Inductor:
         example = torch.zeros(program.num_dims, dtype=program.dtype)
         graph = capture_gradient(program, example)
         try:
-            compiled: Any = inductor.compile(graph, [example])
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch's own, about itself
+                compiled: Any = inductor.compile(graph, [example])
         except Exception as error:
             # A failing compiler reports in many ways; the last line is what a person can act on.
             lines = [line for line in str(error).splitlines() if line.strip()]
-            raise CaptureError(f"the compiler failed: {lines[-1] if lines else type(error).__name__}") from error
+            cause = lines[-1].rstrip(".") if lines else type(error).__name__
+            raise CaptureError(f"the compiler failed: {cause}") from error
 
         def gradient(flat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             slope, value = compiled(flat)

@@ -14,7 +14,7 @@ from pyro.optim import PyroLRScheduler, PyroOptim
 
 import guides as families
 from ppl_models.engine import check_backend
-from ppl_models.errors import GuideError, ModelError, OptionError, PPLError
+from ppl_models.errors import GuideError, ModelError, OptionError, PPLError, first_line
 from ppl_models.inference.fit_result import Fit
 from ppl_models.inference.guides import GuideSpec, ResolvedGuide, check_guide_name, resolve_guide
 from ppl_models.inference.optimisation import DIVERGED, Trajectory, adam, optimise, svi_step
@@ -109,7 +109,7 @@ def fit(
         **settings,
         "num_particles": num_used,
         "elbo": type(objective).__name__,
-        "optimizer": type(optimizer).__name__ if optimizer else "Adam",
+        "optimizer": _optimizer_name(optimizer),
         "dtype": str(program.dtype).removeprefix("torch."),
         "versions": versions(),
     }
@@ -128,6 +128,13 @@ def fit(
         config=config,
         labels=labels,
     )
+
+
+def _optimizer_name(optimizer: PyroOptim | None) -> str:
+    if optimizer is None:
+        return "Adam"
+    # Pyro's optimizers are mostly functions that make a PyroOptim of another class.
+    return getattr(optimizer.pt_optim_constructor, "__name__", type(optimizer).__name__)
 
 
 def _check_objects(elbo: object, optimizer: object, dtype: object) -> None:
@@ -170,7 +177,7 @@ def _first_guide_run(resolved: ResolvedGuide, program: Program) -> None:
             raise
         except Exception as error:
             raise GuideError(
-                f"guide '{resolved.name}' failed on its first run: {type(error).__name__}: {_first_line(error)}. "
+                f"guide '{resolved.name}' failed on its first run: {type(error).__name__}: {first_line(error)}. "
                 "It is called with the model's arguments."
             ) from error
         model_trace = poutine.trace(program.model).get_trace(*args, **kwargs)
@@ -181,7 +188,7 @@ def _first_guide_run(resolved: ResolvedGuide, program: Program) -> None:
                 poutine.trace(poutine.replay(program.model, guide_trace)).get_trace(*args, **kwargs).compute_log_prob()
         except Exception as error:
             raise GuideError(
-                f"guide '{resolved.name}': its draws do not suit the model: {_first_line(error)}. "
+                f"guide '{resolved.name}': its draws do not suit the model: {first_line(error)}. "
                 "Check that each site has the support of the model's (a positive site needs LogNormal, Gamma, …)."
             ) from error
 
@@ -235,7 +242,7 @@ def _finish(
     try:
         final = resolved.family.finalize(resolved.guide, *program.arguments.args, **program.arguments.kwargs)
     except families.LaplaceError as error:
-        return None, replace(trajectory, status=DIVERGED, note=_first_line(error))
+        return None, replace(trajectory, status=DIVERGED, note=first_line(error))
     return final, trajectory
 
 
@@ -246,7 +253,3 @@ def _give_back(untouched: Parameters, guide: Callable[..., Any]) -> None:
         for name, holder in untouched.holders.items():
             if id(holder) not in own:
                 holder.copy_(untouched.values[name])
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")[:300]

@@ -134,7 +134,7 @@ def _call_factory(spec: Callable[..., Any], program: Program) -> Callable[..., A
     if _needs_more_than_one(spec):
         return None
     try:
-        with pyro.get_param_store().scope(), poutine.block():
+        with pyro.get_param_store().scope(), poutine.block(hide_types=["sample"]):
             trace = poutine.trace(spec).get_trace(program.model)
     except Exception:
         # A guide function called with a model for data fails in its own way: then it is no factory.
@@ -153,4 +153,6 @@ def _needs_more_than_one(spec: Callable[..., Any]) -> bool:
 
 
 def _name(spec: Any) -> str:
-    return getattr(spec, "__name__", type(spec).__name__)
+    name = getattr(spec, "__name__", type(spec).__name__)
+    # Hand-written guides stand one to a module, and are all called `guide` there.
+    return spec.__module__.rsplit(".", 1)[-1] if name == "guide" and hasattr(spec, "__module__") else name

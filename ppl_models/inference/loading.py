@@ -50,7 +50,8 @@ def load_fit(
     if spec is None:
         raise DataError(f"{path}: its guide '{header['guide']}' was not a family's name. Pass it as guide=.")
     with program.isolated(seed=0, full_data=False):
-        resolved = resolve_guide(spec, program, header["config"]["guide_options"], memo, header["config"]["init_scale"])
+        options = header["config"]["guide_options"] if isinstance(spec, str) else {}
+        resolved = resolve_guide(spec, program, options, memo, header["config"]["init_scale"])
         final = _prepared(resolved, program, stored)
         parameters = _filled(Parameters.from_store(), stored, path)
     return Fit(

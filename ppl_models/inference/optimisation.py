@@ -12,7 +12,7 @@ import torch
 from pyro.infer import SVI
 from pyro.optim import PyroOptim
 
-from ppl_models.errors import ModelError
+from ppl_models.errors import ModelError, first_line
 from ppl_models.inference.stationarity import has_settled
 from ppl_models.program import Parameters
 from ppl_models.progress import Update
@@ -122,10 +122,8 @@ def optimise(
     except (RuntimeError, ValueError, ArithmeticError) as error:
         # Validation is off by now, and the first run passed: what fails here is a number out of its range.
         if not losses:
-            raise ModelError(
-                f"the first SVI step failed: {type(error).__name__}: {str(error).splitlines()[0]}"
-            ) from error
-        status, note = DIVERGED, f"step {len(losses)} failed: {str(error).splitlines()[0]}"
+            raise ModelError(f"the first SVI step failed: {type(error).__name__}: {first_line(error)}") from error
+        status, note = DIVERGED, f"step {len(losses)} failed: {first_line(error)}"
     if status == DIVERGED:
         _load(safe)
     end = schedule.cooling_from if schedule.cooling_from is not None else len(losses)

@@ -10,8 +10,8 @@ from pyro.infer.elbo import ELBO
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import site_is_subsample
 
-from ppl_models.inference.vmapped_elbo import log_ratio
 from ppl_models.program import Parameters, Program, can_vmap, isolated
+from ppl_models.program.elbo import log_ratio
 from ppl_models.program.handlers import FromValues, is_latent
 from ppl_models.program.nodes import nodes_of
 
@@ -54,7 +54,7 @@ def can_vectorise(program: Program, guide: Callable, kind: type[ELBO]) -> bool:
 
 
 def can_vmap_particles(program: Program, guide: Callable) -> bool:
-    """Whether `VmappedTrace_ELBO` serves: every site of the guide is reparameterised, and vmap takes guide and model."""
+    """Whether `VmappedTrace_ELBO` serves: the guide is reparameterised throughout, and vmap takes guide and model."""
     args, kwargs = program.arguments.args, program.arguments.kwargs
     with isolated(dtype=program.dtype, parameters=Parameters.from_store()), torch.no_grad():
         trace = poutine.trace(guide).get_trace(*args, **kwargs)

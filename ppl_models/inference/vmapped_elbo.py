@@ -1,6 +1,5 @@
-"""`Trace_ELBO` with particles vectorised by `torch.func.vmap`, for models that do not broadcast over a particle plate."""
+"""`Trace_ELBO` with particles vectorised by `torch.func.vmap`, for models that a particle plate does not suit."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import pyro.poutine as poutine
@@ -8,6 +7,8 @@ import torch
 from pyro.infer import Trace_ELBO
 
 from ppl_models.program import map_draws
+from ppl_models.program.elbo import log_ratio
+from ppl_models.program.nodes import nodes_of
 
 
 class VmappedTrace_ELBO(Trace_ELBO):  # noqa: N801 (named like Pyro's)
@@ -26,17 +27,11 @@ class VmappedTrace_ELBO(Trace_ELBO):  # noqa: N801 (named like Pyro's)
         """Negative ELBO estimate in nats; its gradients are added to those of the parameters."""
         with poutine.trace(param_only=True) as capture:
             loss = self.differentiable_loss(model, guide, *args, **kwargs)
-        if any(node["value"].unconstrained().requires_grad for node in capture.trace.nodes.values()):
+        learnt = nodes_of(capture.trace).values()
+        if any(node["value"].unconstrained().requires_grad for node in learnt):
             loss.backward()
         return float(loss.detach())
 
     def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Negative ELBO estimate in nats, with its graph."""
         return -map_draws(lambda: log_ratio(model, guide, args, kwargs), self.num_particles).mean()
-
-
-def log_ratio(model: Any, guide: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> torch.Tensor:
-    """Log p - log q in nats at one draw of the guide."""
-    guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
-    model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
-    return model_trace.log_prob_sum() - guide_trace.log_prob_sum()

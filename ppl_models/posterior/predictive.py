@@ -7,7 +7,7 @@ import pyro.poutine as poutine
 import torch
 import xarray as xr
 
-from ppl_models.errors import DataError, ModelError
+from ppl_models.errors import DataError, ModelError, first_line
 from ppl_models.posterior.labels import Labels
 from ppl_models.posterior.tree import data_groups, make_tree
 from ppl_models.program import Program, map_draws
@@ -44,9 +44,9 @@ def predictive_draws(program: Program, values: Mapping[str, torch.Tensor], seed:
     with program.isolated(seed=seed):
         try:
             return map_draws(one, num_draws, dict(values), size_hint=program.size_hint)
-        except RuntimeError as error:
+        except (RuntimeError, ValueError, IndexError) as error:
             raise ModelError(
-                f"predicting: the model fails with the posterior's draws in it: {str(error).splitlines()[0]}. "
+                f"predicting: the model fails with the posterior's draws in it: {first_line(error)}. "
                 "A latent inside a plate over the data belongs to the data of the fit; new data need a new fit, or an "
                 "amortised guide."
             ) from error

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import xarray as xr
 
-from ppl_models.errors import FileError
+from ppl_models.errors import FileError, first_line
 from ppl_models.files import write_whole
 
 
@@ -34,4 +34,4 @@ def from_netcdf(path: str | Path) -> xr.DataTree:
         with xr.open_datatree(Path(path).expanduser(), engine="h5netcdf") as tree:
             return tree.load()
     except (OSError, ValueError, KeyError) as error:
-        raise FileError(f"cannot read draws from {path}: {str(error).splitlines()[0]}.") from error
+        raise FileError(f"cannot read draws from {path}: {first_line(error)}.") from error

@@ -34,11 +34,10 @@ def make_tree(
         for group, variables in groups.items()
         if variables
     }
-    tree = arviz_base.from_dict(
-        arrays,
-        coords={dim: np.asarray(values) for dim, values in labels.coords.items()},
-        dims={name: list(dims) for name, dims in labels.dims.items()},
-    )
+    coords = {dim: np.asarray(values) for dim, values in labels.coords.items()}
+    dims = {name: list(names) for name, names in labels.dims.items()}
+    # ArviZ labels groups of predictions apart.
+    tree = arviz_base.from_dict(arrays, coords=coords, dims=dims, pred_coords=coords, pred_dims=dims)
     plain = {name: _plain(value) for name, value in (attrs or {}).items()}
     tree.attrs.update(plain)
     if "posterior" in tree.children:

@@ -57,13 +57,13 @@ def can_vmap(function: Callable[..., Tree], *batches: Tree) -> bool:
 def _vectorised(function: Callable[..., Tree], count: int, batches: tuple) -> Tree:
     # The index is there because vmap needs an input even where the function only draws random numbers.
     mapped = torch.func.vmap(lambda _, *draws: function(*draws), randomness="different")
-    with _OutOfPlaceRandomness(), warnings.catch_warnings():
+    with OutOfPlaceRandomness(), warnings.catch_warnings():
         # Operations without a batching rule are looped over inside torch: slower, and right.
         warnings.filterwarnings("ignore", message="There is a performance drop")
         return mapped(torch.arange(count), *batches)
 
 
-class _OutOfPlaceRandomness(TorchFunctionMode):
+class OutOfPlaceRandomness(TorchFunctionMode):
     """Draw into new tensors where torch.distributions fills an empty one: vmap refuses the latter."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):

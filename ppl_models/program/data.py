@@ -85,7 +85,8 @@ def _positional_names(model: Callable, args: tuple, kwargs: Mapping[str, Any]) -
 
 
 def _signature(model: Callable) -> inspect.Signature | None:
-    target = model.forward if isinstance(model, torch.nn.Module) else model
+    target = inspect.unwrap(model)
+    target = target.forward if isinstance(target, torch.nn.Module) else target
     try:
         return inspect.signature(target)
     except (TypeError, ValueError):

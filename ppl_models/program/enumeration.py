@@ -7,7 +7,7 @@ import torch
 from pyro.infer.mcmc.util import TraceEinsumEvaluator, TraceTreeEvaluator
 from pyro.poutine.trace_struct import Trace
 
-from ppl_models.errors import ModelError
+from ppl_models.errors import ModelError, first_line
 
 RELATIVE_TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
 
@@ -25,7 +25,7 @@ def choose_evaluator(trace: Trace, max_plate_nesting: int, dtype: torch.dtype) -
         wanted = TraceEinsumEvaluator(trace, True, max_plate_nesting).log_prob(trace)
     except (NotImplementedError, ValueError) as error:
         raise ModelError(
-            f"the discrete sites cannot be summed out: {str(error).strip().splitlines()[0]}. Nest their plates as a "
+            f"the discrete sites cannot be summed out: {first_line(error)}. Nest their plates as a "
             "tree, or write a mixture distribution in their place."
         ) from error
     with pyro.validation_enabled(False):  # it would take nested plates' own sites for misshapen ones

@@ -8,7 +8,7 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import site_is_subsample
 
-from ppl_models.errors import DataError, GuideError, ModelError, PPLError
+from ppl_models.errors import DataError, GuideError, ModelError, PPLError, first_line
 from ppl_models.program.data import Arguments
 from ppl_models.program.nodes import nodes_of
 
@@ -97,7 +97,7 @@ def _score(trace: Trace, arguments: Arguments) -> None:
     try:
         trace.compute_log_prob()
     except Exception as error:
-        raise ModelError(f"the model's log density failed on its first run: {_first_line(error)}.") from error
+        raise ModelError(f"the model's log density failed on its first run: {first_line(error)}.") from error
 
 
 def _explained(error: Exception, watcher: _LastSite, arguments: Arguments) -> PPLError:
@@ -106,7 +106,7 @@ def _explained(error: Exception, watcher: _LastSite, arguments: Arguments) -> PP
         hint = f" Arguments passed as None: {', '.join(lacking)}." if lacking else ""
         place = f"after site '{watcher.last}'" if watcher.last else "before its first site"
         return ModelError(
-            f"the model failed on its first run, {place}: {type(error).__name__}: {_first_line(error)}."
+            f"the model failed on its first run, {place}: {type(error).__name__}: {first_line(error)}."
             f"{hint} Call model(**data) by hand to see the whole traceback; arguments: {_shapes(arguments)}."
         )
     what = f"site '{watcher.name}'"
@@ -115,11 +115,11 @@ def _explained(error: Exception, watcher: _LastSite, arguments: Arguments) -> PP
         shape = tuple(watcher.observed.shape) if isinstance(watcher.observed, torch.Tensor) else None
         source = f"argument '{name}'" if name else "its observed value"
         return DataError(
-            f"{what}: {source} has shape {shape}, but {_first_line(error)}. "
+            f"{what}: {source} has shape {shape}, but {first_line(error)}. "
             f"Make them agree; arguments: {_shapes(arguments)}."
         )
     return ModelError(
-        f"{what}: {type(error).__name__}: {_first_line(error)}. "
+        f"{what}: {type(error).__name__}: {first_line(error)}. "
         "Sample it inside the plates that its shape needs, or declare its own axes with .to_event(n); "
         f"arguments: {_shapes(arguments)}."
     )
@@ -128,7 +128,7 @@ def _explained(error: Exception, watcher: _LastSite, arguments: Arguments) -> PP
 def _bad_value(name: str, node, error: Exception, arguments: Arguments) -> PPLError:
     value = node["value"]
     if not node["is_observed"]:
-        return ModelError(f"site '{name}': its log density failed on the first run: {_first_line(error)}.")
+        return ModelError(f"site '{name}': its log density failed on the first run: {first_line(error)}.")
     source = arguments.name_of(value)
     where = f"site '{name}'" + (f" (argument '{source}')" if source else "")
     if not isinstance(value, torch.Tensor):
@@ -138,7 +138,7 @@ def _bad_value(name: str, node, error: Exception, arguments: Arguments) -> PPLEr
         )
     return DataError(
         f"{where}: values of dtype {value.dtype}, shape {tuple(value.shape)} do not suit its distribution "
-        f"{type(node['fn']).__name__} with support {node['fn'].support}: {_first_line(error)}. "
+        f"{type(node['fn']).__name__} with support {node['fn'].support}: {first_line(error)}. "
         "Check the values' range and dtype (0/1 outcomes and counts are best given as floats)."
     )
 
@@ -194,10 +194,3 @@ def _shapes(arguments: Arguments) -> str:
         for name, value in arguments.named().items()
     ]
     return ", ".join(parts) or "none"
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    # torch puts the values that it found on a line of their own.
-    text = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
-    return text.rstrip(".")[:300]

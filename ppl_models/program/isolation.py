@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 import numpy as np
 import pyro
 import torch
+from pyro.poutine.messenger import Messenger
 from pyro.poutine.subsample_messenger import SubsampleMessenger
 
 from ppl_models.program.parameters import Parameters
@@ -40,6 +41,7 @@ def isolated(
         stack.enter_context(_torch_settings(dtype, num_threads))
         stack.enter_context(pyro.validation_enabled(validate))
         stack.enter_context(pyro.get_param_store().scope())
+        stack.enter_context(_OwnInitialValues())
         if parameters is not None:
             stack.enter_context(parameters.loaded())
         if full_data:
@@ -47,6 +49,20 @@ def isolated(
         if seed is not None:
             pyro.set_rng_seed(seed)
         yield
+
+
+class _OwnInitialValues(Messenger):
+    """Let the param store keep a copy of an initial value: Pyro would train the caller's own tensor.
+
+    Parameters of modules are left alone; the module must go on seeing them.
+    """
+
+    def _pyro_param(self, msg):
+        name, *rest = msg["args"]
+        if rest and name not in pyro.get_param_store():
+            value = rest[0]
+            if isinstance(value, torch.Tensor) and not isinstance(value, torch.nn.Parameter):
+                msg["args"] = (name, value.detach().clone())
 
 
 @contextmanager

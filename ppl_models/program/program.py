@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import pyro.poutine as poutine
 import torch
@@ -202,7 +203,8 @@ def build_program(
     if not callable(model):
         raise ModelError(f"model: found {type(model).__name__}, wanted a Pyro model: a function or a PyroModule.")
     arguments = prepare_arguments(model, data, dtype)
-    sampleable = ImproperSites()(model)
+    sampleable: Any = ImproperSites()(model)
+    sampleable.__wrapped__ = model  # keeps its signature
     with isolated(seed=seed, dtype=dtype, validate=True, parameters=parameters):
         trace, explicit = first_run(sampleable, arguments)
         if parameters is None:

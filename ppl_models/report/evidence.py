@@ -7,12 +7,14 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from ppl_models.diagnostics import Verdict, baseline_gates, elbo_estimate, gates_passed, psis_weights
+from ppl_models.diagnostics import Verdict, elbo_estimate, gates_passed, psis_weights
 from ppl_models.diagnostics.labelled import labelled_draws
 from ppl_models.errors import DataError, OptionError, PPLError
 from ppl_models.inference import Fit
-from ppl_models.program import Program
+from ppl_models.program import Program, Site
 from ppl_models.seeds import child_seed
+from ppl_models.workflow.baseline import tree_gates
+from ppl_models.workflow.judging import log_ratio_of
 
 Float64Array = NDArray[np.float64]
 Fits = Sequence[tuple[Fit, Verdict]] | Mapping[str, tuple[Fit, Verdict]]
@@ -68,7 +70,7 @@ class Evidence:
         name: of the guide, for people.
         samples: the guide's draws first, then those that it is compared with; the last is the reference.
         log_ratio: log p - log q in nats, shape (draw,).
-        elbo: estimate and its Monte Carlo error, in nats.
+        elbo: estimate and its Monte Carlo error, in nats; NaN for a point estimate.
         positive: labels of the scalar latents that are positive.
         latents: labels of all scalar latents.
         predicted: what is predicted for the data; empty where the model cannot draw them.
@@ -140,8 +142,7 @@ def _evidence(
     tree = fit.sample(num_draws, seed=child_seed(seed, "check"))
     draws = labelled_draws(tree["posterior"].to_dataset())
     own = Sample(GUIDE, name, draws.labels, draws.values.reshape(-1, len(draws.labels)))
-    stats = tree["sample_stats"]
-    log_ratio = (stats["log_p"].values - stats["log_q"].values).reshape(-1)
+    log_ratio = log_ratio_of(tree)
     corrected = None if fit.point else _psis_sample(own, log_ratio, verdict, seed)
     # where k-hat is too large these draws are a few points over and over: better than nothing, not beside a baseline
     usable = baseline is None or _khat_passed(verdict)
@@ -153,10 +154,9 @@ def _evidence(
         verdict=verdict,
         samples=tuple(samples),
         log_ratio=log_ratio,
-        elbo=_elbo(log_ratio),
-        positive=tuple(
-            site.name for site in fit.program.sites.latent if not site.shape and _is_positive(own, site.name)
-        ),
+        # the log density at a point bounds no evidence
+        elbo=(float("nan"), float("nan")) if fit.point else _elbo(log_ratio),
+        positive=tuple(site.name for site in fit.program.sites.latent if _is_positive(site, own)),
         latents=labels,
         predicted=_predicted(fit, seed) if predictions else (),
     )
@@ -164,11 +164,14 @@ def _evidence(
 
 def _baseline_sample(tree: xr.DataTree) -> Sample:
     draws = labelled_draws(tree["posterior"].to_dataset(), what="baseline")
-    stats = tree["sample_stats"] if "sample_stats" in tree.children else {}
-    diverging = stats["diverging"].values.astype(bool).reshape(-1) if "diverging" in stats else None
-    passed = gates_passed(baseline_gates(tree["posterior"].to_dataset(), diverging))
-    name = "MCMC" if passed else "MCMC, gates failed"
-    return Sample(BASELINE, name, draws.labels, draws.values.reshape(-1, len(draws.labels)), diverging)
+    name = "MCMC" if gates_passed(tree_gates(tree)) else "MCMC, gates failed"
+    return Sample(BASELINE, name, draws.labels, draws.values.reshape(-1, len(draws.labels)), _diverging(tree))
+
+
+def _diverging(tree: xr.DataTree) -> NDArray[np.bool_] | None:
+    if "sample_stats" not in tree.children or "diverging" not in tree["sample_stats"].to_dataset():
+        return None
+    return tree["sample_stats"].to_dataset()["diverging"].to_numpy().astype(bool).reshape(-1)
 
 
 def _psis_sample(own: Sample, log_ratio: Float64Array, verdict: Verdict, seed: int) -> Sample | None:
@@ -194,8 +197,11 @@ def _elbo(log_ratio: Float64Array) -> tuple[float, float]:
         return float("nan"), float("nan")
 
 
-def _is_positive(own: Sample, label: str) -> bool:
-    return label in own.labels and bool((own.column(label) > 0).all())
+def _is_positive(site: Site, own: Sample) -> bool:
+    """Whether a site is a scalar that is positive without an upper bound, as scales are."""
+    low, high = (getattr(site.support, name, None) for name in ("lower_bound", "upper_bound"))
+    bounded = low is not None and float(low) == 0.0 and high is None
+    return bounded and not site.shape and site.name in own.labels and bool((own.column(site.name) > 0).all())
 
 
 def _latent_labels(program: Program, labels: Sequence[str]) -> tuple[str, ...]:
@@ -208,11 +214,11 @@ def _predicted(fit: Fit, seed: int) -> tuple[Predicted, ...]:
         tree = fit.predict(NUM_PREDICTIONS, seed=child_seed(seed, "predict"))
     except PPLError:
         return ()
-    group, data = tree["posterior_predictive"], tree["observed_data"]
+    drawn, data = tree["posterior_predictive"].to_dataset(), tree["observed_data"].to_dataset()
     return tuple(
-        Predicted(str(name), data[name].values.astype(float).ravel(), _flat(group[name].values))
+        Predicted(str(name), data[name].to_numpy().astype(float).ravel(), _flat(drawn[name].to_numpy()))
         for name in data.data_vars
-        if name in group
+        if name in drawn
     )
 
 

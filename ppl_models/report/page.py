@@ -7,12 +7,13 @@ from typing import Any
 
 import xarray as xr
 
-from ppl_models.diagnostics import Check, Verdict, baseline_gates
+from ppl_models.diagnostics import Check, gates_passed
 from ppl_models.diagnostics.moments import MOMENTS, REFERENCES, judge
 from ppl_models.report.evidence import Evidence
 from ppl_models.report.plates import plates
-from ppl_models.report.tables import elbo_text, limit_text, worst_mean, worst_sd_ratio
+from ppl_models.report.tables import elbo_text, limit_text, value_text, worst_mean, worst_sd_ratio
 from ppl_models.versions import versions
+from ppl_models.workflow.baseline import tree_gates
 
 MAX_ROWS = 200
 MEANINGS = {
@@ -77,7 +78,7 @@ def _check(check: Check) -> dict[str, str]:
         "mark": MARKS[check.mark],
         "state": {True: "pass", False: "fail", None: "open"}[check.passed],
         "name": check.name,
-        "value": check.measured,
+        "value": value_text(check),
         "limit": limit_text(check),
         "detail": check.detail,
         "advice": check.advice,
@@ -86,26 +87,28 @@ def _check(check: Check) -> dict[str, str]:
 
 def _parameters(evidence: Evidence) -> list[dict[str, Any]]:
     """Worst first: mean and sd of the fit, and each error with whether it is beyond its limit."""
-    verdict, own = evidence.verdict, evidence.samples[0]
-    if verdict.table.empty:
+    table, own = evidence.verdict.table, evidence.samples[0]
+    if table.empty:
         return []
-    failed = {moment.column: judge(verdict.table, moment).failed for moment in MOMENTS}
-    places = {label: place for place, label in enumerate(verdict.table.index)}
+    failed = {moment.column: judge(table, moment).failed for moment in MOMENTS}
+    values = {moment.column: table[moment.column].to_numpy(dtype=float) for moment in MOMENTS}
+    errors = {moment.column: table[f"{moment.column}_mcse"].to_numpy(dtype=float) for moment in MOMENTS}
+    places = {str(label): place for place, label in enumerate(table.index)}
     rows = []
-    for label in verdict.worst(MAX_ROWS).index:
-        values, place = own.column(str(label)), places[label]
+    for label in map(str, evidence.verdict.worst(MAX_ROWS).index):
+        draws, place = own.column(label), places[label]
         cells = [
-            {"text": _error(verdict, str(label), moment.column), "failed": bool(failed[moment.column][place])}
-            for moment in MOMENTS
+            {
+                "text": _error(column, values[column][place], errors[column][place]),
+                "failed": bool(failed[column][place]),
+            }
+            for column in failed
         ]
-        rows.append(
-            {"label": str(label), "mean": f"{values.mean():.4g}", "sd": f"{values.std(ddof=1):.3g}", "cells": cells}
-        )
+        rows.append({"label": label, "mean": f"{draws.mean():.4g}", "sd": f"{draws.std(ddof=1):.3g}", "cells": cells})
     return rows
 
 
-def _error(verdict: Verdict, label: str, column: str) -> str:
-    value, error = float(verdict.table.loc[label, column]), float(verdict.table.loc[label, f"{column}_mcse"])  # pyright: ignore[reportArgumentType]
+def _error(column: str, value: float, error: float) -> str:
     if math.isnan(value):
         return "-"
     if column == "log_sd_ratio":
@@ -116,8 +119,7 @@ def _error(verdict: Verdict, label: str, column: str) -> str:
 
 
 def _baseline(tree: xr.DataTree) -> dict[str, Any]:
-    stats = tree["sample_stats"] if "sample_stats" in tree.children else {}
-    gates = baseline_gates(tree["posterior"].to_dataset(), stats["diverging"].values if "diverging" in stats else None)
+    gates = tree_gates(tree)
     attrs, sizes = tree.attrs, tree["posterior"].sizes
     config = _json(attrs.get("config"))
     made = [
@@ -130,7 +132,7 @@ def _baseline(tree: xr.DataTree) -> dict[str, Any]:
     ]
     return {
         "checks": [_check(gate) for gate in gates],
-        "passed": all(gate.passed is True for gate in gates),
+        "passed": gates_passed(gates),
         "made": [(key, value) for key, value in made if value],
     }
 

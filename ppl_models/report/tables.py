@@ -1,8 +1,9 @@
 """Tables for the terminal."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 from rich import box
 from rich.table import Table
@@ -30,10 +31,16 @@ def verdict_table(
         failures: guide -> why it could not be fitted; they come last.
         sort_by_elbo: largest ELBO first, instead of the order given.
     """
-    table = Table(title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=Text(title) if title else None,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
     table.add_column("guide", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
-    table.add_column("status")
+    table.add_column("status", overflow="fold")
     for column in ("ELBO (nats)", "k-hat", "worst mean (sd)", "worst sd ratio"):
         table.add_column(column, justify="right")
     table.add_column("fit (s)", justify="right")
@@ -62,7 +69,7 @@ def checks_table(verdict: Verdict) -> Table:
         table.add_row(
             Text(check.mark, style=CHECK_STYLES[check.mark]),
             check.name,
-            check.measured,
+            value_text(check),
             limit_text(check),
             Text("; ".join(part for part in (check.detail, check.advice) if part)),
         )
@@ -71,7 +78,13 @@ def checks_table(verdict: Verdict) -> Table:
 
 def summary_table(frame: pd.DataFrame, *, title: str = "", num_rows: int = 30) -> Table:
     """A frame of numbers by parameter, its first rows."""
-    table = Table(title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=Text(title) if title else None,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
     table.add_column(str(frame.index.name or "parameter"))
     for column in frame.columns:
         table.add_column(str(column), justify="right")
@@ -90,8 +103,22 @@ def verdict_text(verdict: str) -> Text:
 def elbo_text(elbo: tuple[float, float]) -> str:
     """An ELBO with its Monte Carlo error, rounded to what the error resolves."""
     value, error = elbo
+    return with_error(value, error) if math.isfinite(value) else "-"
+
+
+def value_text(check: Check) -> str:
+    """The value of a check with its Monte Carlo error."""
+    value = check.value
     if not math.isfinite(value):
-        return "-"
+        return check.measured
+    if math.isfinite(check.mcse):
+        return with_error(value, check.mcse)
+    decimals = 0 if value == round(value) or abs(value) >= 100 else 1 if abs(value) >= 10 else 3
+    return f"{value:,.{decimals}f}"
+
+
+def with_error(value: float, error: float) -> str:
+    """A value and its Monte Carlo error, rounded to two digits of the error."""
     if not math.isfinite(error) or error <= 0:
         return f"{value:,.2f}"
     decimals = min(max(1 - math.floor(math.log10(error)), 0), 4)
@@ -113,12 +140,12 @@ def limit_text(check: Check) -> str:
     return "" if math.isnan(check.limit) else f"{check.limit:.3g}"
 
 
-def _worst(verdict: Verdict, column: str, show) -> str:
-    values = verdict.table[column].dropna() if column in verdict.table else pd.Series(dtype=float)
-    if values.empty:
+def _worst(verdict: Verdict, column: str, show: Callable[[float], str]) -> str:
+    values = verdict.table[column].to_numpy(dtype=float) if column in verdict.table else np.array([])
+    if np.isnan(values).all():
         return "-"
-    label = values.abs().idxmax()
-    return f"{show(float(values[label]))} {label}"
+    place = int(np.nanargmax(np.abs(values)))
+    return f"{show(values[place])} {verdict.table.index[place]}"
 
 
 def _elbo_rank(evidence: Evidence) -> float:

@@ -11,7 +11,7 @@ from pyro.infer import MCMC
 from ppl_models.errors import DataError
 from ppl_models.inference.private import private_copy
 from ppl_models.posterior import Coords, Dims, Labels, data_groups, make_tree
-from ppl_models.program import Data, build_program, map_draws
+from ppl_models.program import Data, Program, build_program, map_draws
 from ppl_models.versions import versions
 
 Samples = Mapping[str, torch.Tensor | np.ndarray]
@@ -59,6 +59,7 @@ def to_datatree(
     if model is not None and data is not None:
         program = build_program(private_copy(model, {}, torch.float64), data)
         labels = labels.of_program(program)
+        groups = {group: _in_shape(program, draws) for group, draws in groups.items()}
         known = {site.name for site in program.sites.latent}
         groups["posterior"] |= _deterministics(program, {k: v for k, v in groups["posterior"].items() if k in known})
         groups |= data_groups(program)
@@ -80,11 +81,22 @@ def _by_chain(group: str, draws: Samples, by_chain: bool) -> dict[str, np.ndarra
     return arrays
 
 
+def _in_shape(program: Program, draws: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Draws without the axes of length one that `Predictive` gives to sites outside the plates."""
+    sites = program.sites
+    shapes = {site.name: site.shape for site in sites.latent + sites.discrete + sites.deterministic + sites.observed}
+    return {
+        name: value.reshape(*value.shape[:2], *shapes[name])
+        if name in shapes and value[0, 0].size == shapes[name].numel()
+        else value
+        for name, value in draws.items()
+    }
+
+
 def _mcmc_stats(mcmc: MCMC) -> dict[str, np.ndarray]:
-    try:
-        samples = mcmc.get_samples(group_by_chain=True)
-    except (AttributeError, TypeError) as error:
-        raise DataError("samples: this MCMC has not run yet. Call mcmc.run(...) first.") from error
+    samples: Samples | None = mcmc.get_samples(group_by_chain=True)
+    if samples is None:
+        raise DataError("samples: this MCMC has not run yet. Call mcmc.run(...) first.")
     chains, draws = next(iter(samples.values())).shape[:2]
     marks = np.zeros((chains, draws), dtype=bool)
     divergences: Mapping[str, Any] = mcmc.diagnostics().get("divergences", {})

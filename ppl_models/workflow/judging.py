@@ -3,6 +3,7 @@
 import warnings
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from ppl_models.diagnostics import (
@@ -57,15 +58,17 @@ def check(fit: Fit, *, baseline: xr.DataTree | None = None, num_draws: int = MIN
     if baseline is not None:
         draws, reference = _shared(fit, draws, baseline)
         gates = tree_gates(baseline)
-        if not gates_passed(gates):
+        if gates_passed(gates):
+            baseline_table = compare(draws, reference)
+            if khat.passed:
+                corrected_table = compare(draws, reference, log_weights=psis_weights(log_ratio)[0])
+        else:
+            baseline_table = pd.DataFrame()  # there is one, and it is not used
             warnings.warn(
                 f"the baseline fails its own gates ({failed_gates(gates)}) and is set aside.",
                 BaselineWarning,
                 stacklevel=2,
             )
-        baseline_table = compare(draws, reference)
-        if khat.passed:
-            corrected_table = compare(draws, reference, log_weights=psis_weights(log_ratio)[0])
     return decide(
         khat,
         baseline_table=baseline_table,

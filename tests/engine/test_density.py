@@ -63,10 +63,9 @@ def test_eager_needs_nothing_and_is_exact():
     assert gradient.dtype == np.float64
 
 
+@pytest.mark.slow
 @pytest.mark.native
-@pytest.mark.parametrize(
-    "name", ["eight_schools_noncentered", "old_faithful_mixture", "diabetes_horseshoe", "lynx_ar2"]
-)
+@pytest.mark.parametrize("name", ["old_faithful_mixture", "diabetes_horseshoe", "lynx_ar2"])
 def test_inductor_agrees_with_eager(name):
     problem = ppl.load(name)
     program = build_program(problem.model, problem.data)
@@ -122,18 +121,18 @@ def test_model_that_branches_on_a_latent_runs_eagerly():
 
 
 def test_graph_that_is_too_large_is_refused_quickly(monkeypatch):
-    monkeypatch.setattr(capture, "MAX_NODES", 200)
+    monkeypatch.setattr(capture, "MAX_NODES", 60)
 
     def loop():
         x = pyro.sample("x", dist.Normal(0.0, 1.0))
-        for _ in range(300):
+        for _ in range(100):
             x = x + 0.01 * torch.sin(x)
         pyro.factor("end", -x)
 
     program = build_program(loop, ())
     started = time.perf_counter()
     found = refused(program)
-    assert "operations, more than 200" in found.note
+    assert "operations, more than 60" in found.note
     assert time.perf_counter() - started < 20.0
 
 

@@ -8,10 +8,10 @@ import scipy.stats as st
 import torch
 from pyro import poutine
 
-from ppl_models.program import build_program, can_vmap, isolated, map_draws
-from ppl_models.program import batching
+from ppl_models.program import batching, build_program, can_vmap, isolated, map_draws
 
 NUM_DRAWS = 4_000
+LOW = torch.tensor([0.0, 1.0], dtype=torch.float64)
 A, B = torch.tensor(2.0, dtype=torch.float64), torch.tensor(3.0, dtype=torch.float64)
 
 
@@ -74,7 +74,8 @@ def test_log_density_of_many_points_equals_the_loop():
         scale = pyro.sample("scale", dist.LogNormal(0.0, 1.0))
         shares = pyro.sample("shares", dist.Dirichlet(torch.ones(3)))
         with pyro.plate("row", len(y)):
-            pyro.sample("y", dist.MixtureSameFamily(dist.Categorical(shares), dist.Normal(torch.arange(3.0), scale)), obs=y)
+            components = dist.Normal(torch.arange(3.0), scale)
+            pyro.sample("y", dist.MixtureSameFamily(dist.Categorical(shares), components), obs=y)
 
     program = build_program(model, (np.array([0.1, 2.0, 0.7]),))
     flat = torch.randn(9, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -105,7 +106,7 @@ CONTINUOUS = {
     "von_mises": (lambda: dist.VonMises(torch.zeros(()).double(), B), st.vonmises(3)),
     "chi2": (lambda: dist.Chi2(B), st.chi2(3)),
     "mixture": (
-        lambda: dist.MixtureSameFamily(dist.Categorical(torch.ones(2)), dist.Uniform(torch.tensor([0.0, 1.0]), 1.0 + torch.arange(2.0))),
+        lambda: dist.MixtureSameFamily(dist.Categorical(torch.ones(2)), dist.Uniform(LOW, LOW + 1)),
         st.uniform(0, 2),
     ),
     "first_of_dirichlet": (lambda: dist.Dirichlet(torch.stack([A, B])), st.beta(2, 3)),
@@ -113,7 +114,10 @@ CONTINUOUS = {
 }
 DISCRETE = {
     "bernoulli": (lambda: dist.Bernoulli(torch.tensor(0.3)), st.bernoulli(0.3)),
-    "categorical": (lambda: dist.Categorical(torch.tensor([0.2, 0.3, 0.5])), st.rv_discrete(values=([0, 1, 2], [0.2, 0.3, 0.5]))),
+    "categorical": (
+        lambda: dist.Categorical(torch.tensor([0.2, 0.3, 0.5])),
+        st.rv_discrete(values=([0, 1, 2], [0.2, 0.3, 0.5])),
+    ),
     "binomial": (lambda: dist.Binomial(10, torch.tensor(0.3)), st.binom(10, 0.3)),
     "poisson": (lambda: dist.Poisson(A), st.poisson(2)),
     "geometric": (lambda: dist.Geometric(torch.tensor(0.3)), st.nbinom(1, 0.3)),

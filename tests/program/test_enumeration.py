@@ -84,7 +84,9 @@ def test_label_of_an_outer_plate_is_summed_after_the_inner_one():
     program = build_program(label_of_a_group, (y,))
     for flat in points(program):
         means = flat.numpy()
-        terms = np.stack([np.log(w) + log_normal_density(y, m, 1.0).sum(0) for w, m in zip((0.25, 0.75), means)])
+        terms = np.stack(
+            [np.log(w) + log_normal_density(y, m, 1.0).sum(0) for w, m in zip((0.25, 0.75), means, strict=True)]
+        )
         wanted = log_normal_density(means, 0, 2).sum() + logsumexp(terms, axis=0).sum()
         assert value_and_gradient(program, flat)[0] == pytest.approx(wanted, rel=1e-10)
 

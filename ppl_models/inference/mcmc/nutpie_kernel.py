@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ppl_models.engine import CompiledDensity
+from ppl_models.errors import ModelError
 from ppl_models.inference.mcmc.chains import Chains, ChainSettings
 from ppl_models.inference.mcmc.starts import start_point
 from ppl_models.progress import Update
@@ -49,6 +50,15 @@ def run_nutpie(density: CompiledDensity, settings: ChainSettings, update: Update
             raise RejectedPointError("not finite")
         return value, gradient
 
+    no_start: list[ModelError] = []
+
+    def start(seed: int) -> np.ndarray:
+        try:
+            return start_point(density, int(seed) % 2**31)
+        except ModelError as error:
+            no_start.append(error)
+            raise
+
     compiled = from_pyfunc(
         num_dims,
         make_logp_fn=lambda: log_density,
@@ -56,21 +66,38 @@ def run_nutpie(density: CompiledDensity, settings: ChainSettings, update: Update
         expanded_dtypes=[np.dtype(np.float64)],
         expanded_shapes=[(num_dims,)],
         expanded_names=["flat"],
-        make_initial_point_fn=lambda seed: start_point(density, int(seed) % 2**31),
+        make_initial_point_fn=start,
     )
     run: Any = nutpie.sample  # its overloads leave out the keywords that it takes
-    result = run(
-        compiled,
-        draws=settings.draws,
-        tune=settings.warmup,
-        chains=settings.chains,
-        cores=1,
-        seed=settings.seed,
-        save_warmup=False,
-        progress_bar=False,
-        target_accept=settings.target_accept,
-    )
+    try:
+        sampler = run(
+            compiled,
+            draws=settings.draws,
+            tune=settings.warmup,
+            chains=settings.chains,
+            cores=1,
+            seed=settings.seed,
+            save_warmup=False,
+            progress_bar=False,
+            target_accept=settings.target_accept,
+            blocking=False,
+        )
+        result = _wait(sampler)
+    except RuntimeError:
+        if no_start:
+            # nutpie wraps what its workers raise, with a trace of its own stack.
+            raise no_start[0] from None
+        raise
     update(settings.chains * (settings.warmup + settings.draws), "")
     found = result["sample_stats"]
     stats = {ours: np.asarray(found[theirs]) for theirs, ours in STATS.items() if theirs in found}
     return Chains(np.asarray(result["posterior"]["flat"]), stats)
+
+
+def _wait(sampler: Any) -> Any:
+    # nutpie's own waiting takes Ctrl-C for the end of the run, and a part of the draws for all of them.
+    try:
+        return sampler.wait()
+    except KeyboardInterrupt:
+        sampler.cancel()
+        raise

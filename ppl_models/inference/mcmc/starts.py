@@ -6,7 +6,7 @@ import pyro.poutine as poutine
 import torch
 
 from ppl_models.engine import CompiledDensity
-from ppl_models.errors import ModelError
+from ppl_models.errors import ModelError, first_line
 from ppl_models.program import Program
 from ppl_models.program.handlers import FromUnconstrained
 from ppl_models.program.nodes import nodes_of
@@ -53,7 +53,7 @@ def _culprits(program: Program, flat: np.ndarray) -> str:
             trace = poutine.trace(program.model).get_trace(*program.arguments.args, **program.arguments.kwargs)
         trace.compute_log_prob()
     except (RuntimeError, ValueError, ArithmeticError) as error:
-        return f"the model itself ({str(error).splitlines()[0]})"
+        return f"the model itself ({first_line(error)})"
     names = [
         name
         for name, node in nodes_of(trace).items()

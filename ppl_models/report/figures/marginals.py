@@ -13,7 +13,7 @@ from ppl_models.report.figures.style import COLORS, LINES, MARKERS, MUTED, drawi
 
 INNER, OUTER = (0.25, 0.75), (0.03, 0.97)
 MAX_DENSITIES = 6
-MAX_LABEL = 26
+MAX_LABEL = 28
 
 Float64Array = NDArray[np.float64]
 
@@ -35,7 +35,7 @@ def forest_figure(samples: Sequence[Sample], labels: Sequence[str]) -> Figure:
                 _interval(axes, (sample.column(label) - centre) / scale, height, sample, named=row == 0)
             axes.annotate(
                 f"{centre:.3g} ± {scale:.2g}", (1.0, row), xycoords=("axes fraction", "data"), xytext=(4, 0),
-                textcoords="offset points", va="center", fontsize=8.5, color="#555555", annotation_clip=False,
+                textcoords="offset points", va="center", fontsize=9.5, color="#555555", annotation_clip=False,
             )  # fmt: skip
         axes.set_yticks(range(len(labels)), [shortened(label) for label in labels])
         axes.set_ylim(len(labels) - 0.4, -0.6)
@@ -69,8 +69,13 @@ def density_figure(samples: Sequence[Sample], labels: Sequence[str]) -> Figure:
 
 
 def shortened(label: str) -> str:
-    """A label that leaves room for the figure."""
-    return label if len(label) <= MAX_LABEL else f"{label[: MAX_LABEL - 1]}…"
+    """A label that leaves room for the figure: the name gives way before the index, which tells rows apart."""
+    if len(label) <= MAX_LABEL:
+        return label
+    name, bracket, index = label.partition("[")
+    if bracket and len(index) <= MAX_LABEL - 6:
+        return f"{name[: MAX_LABEL - len(index) - 2]}…[{index}"
+    return f"{label[: MAX_LABEL - 1]}…" if not bracket else f"{name[:4]}…[{index[: MAX_LABEL - 8]}…]"
 
 
 def _interval(axes: Axes, values: Float64Array, height: float, sample: Sample, *, named: bool) -> None:
@@ -92,7 +97,7 @@ def _densities(axes: Axes, samples: Sequence[Sample], label: str) -> None:
         if np.ptp(values) <= 0 or not np.isfinite(values).all():
             axes.axvline(float(values[0]), color=COLORS[sample.kind], linewidth=1.6, label=sample.name)
             continue
-        grid, density, _ = array_stats.kde(values, bound_correction=True)
+        grid, density, _ = array_stats.kde(values, bound_correction=True, grid_len=256)
         grid, density = np.asarray(grid), np.asarray(density)
         axes.plot(
             grid, density, color=COLORS[sample.kind], linestyle=LINES[sample.kind], linewidth=1.6, label=sample.name

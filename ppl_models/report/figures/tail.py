@@ -1,6 +1,7 @@
 """The right tail of the importance weights, which k-hat measures."""
 
 import math
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -47,6 +48,7 @@ def tail_figure(log_ratio: ArrayLike, khat: float, limit: float) -> Figure:
         end = max(float(weights[-1]), 0.0)
         axes.set_xlim(start, end + 0.08 * max(end - start, 1e-9))
         axes.set_ylim(0.5 / ratios.size, 1.5)
+        axes.minorticks_off()
         axes.legend(loc="lower left")
     return figure
 
@@ -60,7 +62,7 @@ def _draw_pareto(axes, weights: Float64Array, num_tail: int, khat: float, limit:
         return
     grid = np.logspace(math.log10(middle) - 3, math.log10(max(float(exceed[-1]), middle)) + 1, 200)
     share = num_tail / weights.size
-    lines = [(limit, f"limit {limit:.2f}", ACCENT, (0, (4, 2)))]
+    lines: list[tuple[float, str, str, Any]] = [(limit, f"limit {limit:.2f}", ACCENT, (0, (4, 2)))]
     if math.isfinite(khat):
         lines.insert(0, (khat, f"Pareto, k-hat {khat:.2f}", COLORS["psis"], "-"))
     for shape, name, color, line in lines:

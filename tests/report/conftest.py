@@ -1,0 +1,27 @@
+from types import SimpleNamespace
+
+import pytest
+
+import ppl_models as ppl
+from ppl_models.report import gather
+
+
+@pytest.fixture(scope="session")
+def judged():
+    """A quick fit, a point estimate, and draws of an accurate fit in the part of a baseline."""
+    problem = ppl.load("eight_schools_noncentered")
+    labels = {"coords": problem.coords, "dims": problem.dims}
+
+    def fit(guide, steps):
+        return ppl.fit(problem.model, problem.data, guide=guide, max_steps=steps, seed=1, **labels)
+
+    baseline = fit(problem.guides["handwritten"], 600).sample(4_000, seed=5)
+    fits = {"normal": fit("normal", 400), "delta": fit("delta", 100)}
+    pairs = {name: (one, ppl.check(one, baseline=baseline)) for name, one in fits.items()}
+    alone = (fits["normal"], ppl.check(fits["normal"]))
+    return SimpleNamespace(problem=problem, baseline=baseline, pairs=pairs, alone=alone)
+
+
+@pytest.fixture(scope="session")
+def evidence(judged):
+    return gather(judged.pairs, judged.baseline)
