@@ -20,13 +20,17 @@
 # We write the model as a Pyro function, fit two guides to its posterior, and ask whether each can be trusted.
 
 # %%
+# %matplotlib inline
 import arviz_plots
 import pyro
 import pyro.distributions as dist
 import torch
+from IPython.display import display
 from sklearn.datasets import load_linnerud
 
 import ppl_models as ppl
+from ppl_models.report import gather
+from ppl_models.report.figures import forest_figure
 
 linnerud = load_linnerud(as_frame=True).frame
 linnerud.describe().round(1)
@@ -106,17 +110,21 @@ print(verdicts["full_rank"])
 # %% [markdown]
 # ## See it
 #
-# Draws of a fit and of the baseline are both `xarray.DataTree`s in ArviZ's schema, so every ArviZ plot works on them.
+# The report's figures can be had one by one. Each row is a parameter, centred on the baseline's mean; the guide's interval
+# should begin and end where the baseline's does.
 
 # %%
-draws = {name: fit.sample(4_000, seed=4) for name, fit in fits.items()}
-arviz_plots.plot_forest(
-    {"normal": draws["normal"], "full_rank": draws["full_rank"], "NUTS": baseline},
-    var_names=["level", "slope"],
-    combined=True,
-    ci_kind="eti",
-    ci_probs=(0.5, 0.94),
-)
+for evidence in gather([(fits[name], verdicts[name]) for name in fits], baseline):
+    display(forest_figure(evidence.samples, evidence.worst(4)))
+
+# %% [markdown]
+# `ppl.write_report` puts everything on one HTML page. And draws of fits and baselines are `xarray.DataTree`s in ArviZ's
+# schema, so that every ArviZ plot works on them.
+
+# %%
+page = ppl.write_report("chin_ups.html", [(fits[name], verdicts[name]) for name in fits], baseline=baseline)
+draws = fits["full_rank"].sample(4_000, seed=4)
+arviz_plots.plot_dist(draws, var_names=["level", "slope"], kind="kde", ci_kind="eti", ci_prob=0.94)
 
 # %% [markdown]
 # ## What cannot be said without a baseline
