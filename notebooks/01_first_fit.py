@@ -110,8 +110,8 @@ print(verdicts["full_rank"])
 # %% [markdown]
 # ## See it
 #
-# The report's figures can be had one by one. Each row is a parameter, centred on the baseline's mean; the guide's interval
-# should begin and end where the baseline's does.
+# The report's figures can be had one by one. Each row is a parameter, centred on the baseline's mean; the guide's
+# interval should begin and end where the baseline's does.
 
 # %%
 for evidence in gather([(fits[name], verdicts[name]) for name in fits], baseline):
