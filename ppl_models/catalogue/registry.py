@@ -9,6 +9,7 @@ arguments that returns a `Problem`:
 Nothing is imported before `load` asks for it.
 """
 
+import random
 from collections.abc import Callable
 from importlib import import_module, metadata
 from typing import Any, TypeVar, overload
@@ -48,6 +49,14 @@ def load(name: str) -> Problem:
         UnknownNameError: If no problem has that name.
         ModelError: If an installed package offers the problem but cannot build it.
     """
+    state = random.getstate()
+    try:
+        return _build(name)
+    finally:
+        random.setstate(state)  # importing scikit-learn draws from it
+
+
+def _build(name: str) -> Problem:
     if name in _registered:
         return _registered[name]()
     if name in BUILT_IN:

@@ -12,7 +12,6 @@ from ppl_models.engine.elbo_graph import ElboFunction
 from ppl_models.engine.protocol import CaptureError
 from ppl_models.errors import first_line
 
-BETAS = (0.9, 0.99)
 EPSILON = 1e-8
 RELATIVE_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 
@@ -26,16 +25,25 @@ class CompiledSteps:
         elbo: the negative ELBO as a pure function.
         num_particles: particles per step.
         step_size: first step size; `set_factor` scales it.
+        betas: decay of Adam's averages of the gradient and of its square.
         chunk: steps whose noise is drawn at once.
 
     Raises:
         CaptureError: the step cannot be captured or compiled, or gives other numbers than eager.
     """
 
-    def __init__(self, elbo: ElboFunction, num_particles: int, step_size: float, chunk: int = 50):
+    def __init__(
+        self,
+        elbo: ElboFunction,
+        num_particles: int,
+        step_size: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        chunk: int = 50,
+    ):
         self.elbo = elbo
         self.num_particles = num_particles
         self.step_size = step_size
+        self.betas = betas
         self.chunk = chunk
         self.dtype = elbo.program.dtype
         flat = elbo.flat_parameters().to(self.dtype)
@@ -43,7 +51,7 @@ class CompiledSteps:
         self.rate = torch.tensor(step_size, dtype=self.dtype)
         self.noise: list[tuple[torch.Tensor, torch.Tensor]] = []
         example = [*self.state, *self._draw(1)[0], self.rate]
-        self.compiled = _compile(lambda *args: adam_step(elbo, *args), example)
+        self.compiled = _compile(lambda *args: adam_step(elbo, betas, *args), example)
         self._prove(example)
 
     def __call__(self) -> float:
@@ -69,7 +77,7 @@ class CompiledSteps:
 
     def _prove(self, example: Sequence[torch.Tensor]) -> None:
         """Compare one compiled step with the same step run by torch on the program itself, with the same noise."""
-        wanted = adam_step(self.elbo, *example)
+        wanted = adam_step(self.elbo, self.betas, *example)
         with torch.no_grad():
             found = self.compiled(*example)
         for one, other in zip(found, wanted, strict=True):
@@ -80,6 +88,7 @@ class CompiledSteps:
 
 def adam_step(
     elbo: ElboFunction,
+    betas: tuple[float, float],
     flat: torch.Tensor,
     first: torch.Tensor,
     second: torch.Tensor,
@@ -91,10 +100,10 @@ def adam_step(
     """One step of Adam, as torch.optim's: parameters, both moments, count of steps, and the loss before the step."""
     gradient, loss = torch.func.grad_and_value(elbo)(flat, normal, uniform)
     count = count + 1.0
-    first = BETAS[0] * first + (1.0 - BETAS[0]) * gradient
-    second = BETAS[1] * second + (1.0 - BETAS[1]) * gradient**2
-    unbiased_first = first / (1.0 - BETAS[0] ** count)
-    unbiased_second = second / (1.0 - BETAS[1] ** count)
+    first = betas[0] * first + (1.0 - betas[0]) * gradient
+    second = betas[1] * second + (1.0 - betas[1]) * gradient**2
+    unbiased_first = first / (1.0 - betas[0] ** count)
+    unbiased_second = second / (1.0 - betas[1] ** count)
     return flat - rate * unbiased_first / (unbiased_second.sqrt() + EPSILON), first, second, count, loss
 
 

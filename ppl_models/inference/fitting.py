@@ -8,19 +8,17 @@ from typing import Any
 import pyro
 import pyro.poutine as poutine
 import torch
-from pyro.infer import SVI, Trace_ELBO, TraceEnum_ELBO
 from pyro.infer.elbo import ELBO
-from pyro.optim import PyroLRScheduler, PyroOptim
+from pyro.optim import PyroOptim
 
 import guides as families
 from ppl_models.engine import check_backend
 from ppl_models.errors import GuideError, ModelError, OptionError, PPLError, first_line
 from ppl_models.inference.fit_result import Fit
 from ppl_models.inference.guides import GuideSpec, ResolvedGuide, check_guide_name, resolve_guide
-from ppl_models.inference.optimisation import DIVERGED, Trajectory, adam, optimise, svi_step
-from ppl_models.inference.particles import can_vectorise, can_vmap_particles, default_num_particles
+from ppl_models.inference.optimisation import DIVERGED, Trajectory, optimise
 from ppl_models.inference.private import num_module_parameters, private_copy
-from ppl_models.inference.vmapped_elbo import VmappedTrace_ELBO
+from ppl_models.inference.steps import make_steps
 from ppl_models.options import check_count, check_positive
 from ppl_models.posterior import Coords, Dims, Labels
 from ppl_models.program import Data, Parameters, Program, build_program, check_guide_covers
@@ -68,7 +66,9 @@ def fit(
         optimizer: a Pyro optimizer, in place of Adam with the cool-down; then all `max_steps` are made.
         seed: seed of everything random in the fit.
         dtype: floating dtype; None takes float64, or float32 for large networks.
-        backend: "auto" or "eager": Pyro's own SVI makes the steps.
+        backend: what makes the steps. "auto" and "eager": Pyro's own SVI. "inductor": the whole step (ELBO, gradient,
+            Adam) as one compiled graph, ten times faster or more after several seconds of compiling; it pays for long
+            fits. Guides that are not reparameterised, and `elbo` or `optimizer` of your own, are left to Pyro.
         coords: labels of the elements along each dim of the draws.
         dims: names of a site's axes; plates name theirs.
         progress: show one bar, with the smoothed ELBO.
@@ -99,17 +99,26 @@ def fit(
     with program.isolated(seed=child_seed(settings["seed"], "fit"), full_data=False, num_threads=_threads(program)):
         resolved = resolve_guide(guide, program, settings["guide_options"], memo, settings["init_scale"])
         _first_guide_run(resolved, program)
-        objective, num_used = _objective(elbo, settings["num_particles"], resolved, program)
         untouched = Parameters.from_store()
-        trajectory = _run(resolved, program, objective, optimizer, settings, progress=progress)
+        steps = make_steps(
+            program,
+            resolved.guide,
+            backend=backend,
+            step_size=settings["step_size"],
+            num_particles=settings["num_particles"],
+            elbo=elbo,
+            optimizer=optimizer,
+        )
+        with progress_bar(f"fit {resolved.name}", settings["max_steps"], show=progress) as update:
+            trajectory = optimise(steps.once, steps.set_factor, settings["max_steps"], update, write=steps.write)
         final, trajectory = _finish(resolved, program, trajectory)
         parameters = Parameters.from_store()
         _give_back(untouched, resolved.guide)
     config = {
         **settings,
-        "num_particles": num_used,
-        "elbo": type(objective).__name__,
-        "optimizer": _optimizer_name(optimizer),
+        "num_particles": steps.num_particles,
+        "elbo": steps.elbo,
+        "optimizer": steps.optimizer,
         "dtype": str(program.dtype).removeprefix("torch."),
         "versions": versions(),
     }
@@ -123,18 +132,11 @@ def fit(
         status=trajectory.status,
         constant_phase=trajectory.constant,
         note=trajectory.note,
-        backend="eager",
+        backend=steps.backend,
         seconds=time.perf_counter() - started,
         config=config,
         labels=labels,
     )
-
-
-def _optimizer_name(optimizer: PyroOptim | None) -> str:
-    if optimizer is None:
-        return "Adam"
-    # Pyro's optimizers are mostly functions that make a PyroOptim of another class.
-    return getattr(optimizer.pt_optim_constructor, "__name__", type(optimizer).__name__)
 
 
 def _check_objects(elbo: object, optimizer: object, dtype: object) -> None:
@@ -191,46 +193,6 @@ def _first_guide_run(resolved: ResolvedGuide, program: Program) -> None:
                 f"guide '{resolved.name}': its draws do not suit the model: {first_line(error)}. "
                 "Check that each site has the support of the model's (a positive site needs LogNormal, Gamma, …)."
             ) from error
-
-
-def _objective(
-    elbo: ELBO | None, num_particles: int | None, resolved: ResolvedGuide, program: Program
-) -> tuple[ELBO, int]:
-    if elbo is not None:
-        return elbo, int(getattr(elbo, "num_particles", 1))
-    kind = TraceEnum_ELBO if program.sites.enumerated else Trace_ELBO
-    wanted = default_num_particles(program) if num_particles is None else num_particles
-    plates: dict[str, Any] = {"max_plate_nesting": program.sites.max_plate_nesting}
-    if wanted > 1 and can_vectorise(program, resolved.guide, kind):
-        return kind(num_particles=wanted, vectorize_particles=True, **plates), wanted
-    if wanted > 1 and kind is Trace_ELBO and can_vmap_particles(program, resolved.guide):
-        return VmappedTrace_ELBO(num_particles=wanted, **plates), wanted
-    used = num_particles or 1
-    return kind(num_particles=used, **plates), used
-
-
-def _run(
-    resolved: ResolvedGuide,
-    program: Program,
-    objective: ELBO,
-    optimizer: PyroOptim | None,
-    settings: Mapping[str, Any],
-    *,
-    progress: bool,
-) -> Trajectory:
-    optim, set_factor = adam(settings["step_size"]) if optimizer is None else (optimizer, None)
-    svi = SVI(program.model, resolved.guide, optim, objective)
-    step = svi_step(svi, program.arguments.args, dict(program.arguments.kwargs))
-    if isinstance(optim, PyroLRScheduler):
-        plain_step = step
-
-        def step() -> float:
-            loss = plain_step()
-            optim.step()
-            return loss
-
-    with progress_bar(f"fit {resolved.name}", settings["max_steps"], show=progress) as update:
-        return optimise(step, set_factor, settings["max_steps"], update)
 
 
 def _finish(

@@ -4,13 +4,10 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyro
 import torch
-from pyro.infer import SVI
-from pyro.optim import PyroOptim
 
 from ppl_models.errors import ModelError, first_line
 from ppl_models.inference.stationarity import has_settled
@@ -78,6 +75,8 @@ def optimise(
     set_step_factor: Callable[[float], None] | None,
     max_steps: int,
     update: Update,
+    *,
+    write: Callable[[], None] = lambda: None,
 ) -> Trajectory:
     """Run steps until the ELBO has settled and the step size has come down, or the steps are used up.
 
@@ -87,10 +86,11 @@ def optimise(
             then all of `max_steps` are made.
         max_steps: most steps.
         update: told of the steps done and of the smoothed ELBO.
+        write: hands the parameters to the param store's tensors, for steps that keep them elsewhere.
 
     The param store ends with the last parameters whose loss was finite (to within `CHECK_EVERY` steps).
     """
-    schedule = Schedule(max_steps if set_step_factor else 10**18)
+    schedule = Schedule(max_steps)
     losses: list[float] = []
     status, note, safe = MAX_STEPS, "", Parameters.from_store()
     started = time.perf_counter()
@@ -107,15 +107,14 @@ def optimise(
             if len(losses) % CHECK_EVERY:
                 continue
             update(len(losses), f"ELBO {-float(np.mean(losses[-CHECK_EVERY:])):,.2f}")
+            write()
             if not _finite_parameters():
                 status, note = DIVERGED, f"a parameter was not finite at step {step}"
                 break
             safe = Parameters.from_store()
             if schedule.cooling_from is None:
-                if has_settled(np.asarray(losses)):
-                    status = CONVERGED
-                    schedule.start_cooling(len(losses))
-                elif schedule.must_cool(len(losses)):
+                status = CONVERGED if has_settled(np.asarray(losses)) else MAX_STEPS
+                if set_step_factor and (status == CONVERGED or schedule.must_cool(len(losses))):
                     schedule.start_cooling(len(losses))
     except KeyboardInterrupt:
         status, note = INTERRUPTED, f"stopped by the user after {len(losses)} steps"
@@ -126,26 +125,10 @@ def optimise(
         status, note = DIVERGED, f"step {len(losses)} failed: {first_line(error)}"
     if status == DIVERGED:
         _load(safe)
+    else:
+        write()
     end = schedule.cooling_from if schedule.cooling_from is not None else len(losses)
     return Trajectory(np.asarray(losses), status, (0, end), time.perf_counter() - started, note)
-
-
-def svi_step(svi: SVI, args: tuple, kwargs: dict[str, Any]) -> Callable[[], float]:
-    """One step of Pyro's SVI as a function without arguments."""
-    run: Callable[..., Any] = svi.step
-    return lambda: float(run(*args, **kwargs))
-
-
-def adam(step_size: float) -> tuple[PyroOptim, Callable[[float], None]]:
-    """Adam as Pyro drives it, and a function that scales its step size."""
-    optimizer = PyroOptim(torch.optim.Adam, {"lr": step_size, "betas": (0.9, 0.99)})
-
-    def set_factor(factor: float) -> None:
-        for one in optimizer.optim_objs.values():
-            for group in one.param_groups:
-                group["lr"] = step_size * factor
-
-    return optimizer, set_factor
 
 
 def _finite_parameters() -> bool:
