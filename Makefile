@@ -30,6 +30,7 @@ notebooks: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/elbo.py
+	$(BIN)/python benchmarks/steps.py
 
 clean:
 	rm -rf $(VENV) out

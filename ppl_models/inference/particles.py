@@ -10,14 +10,14 @@ from pyro.infer.elbo import ELBO
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import site_is_subsample
 
-from ppl_models.program import Parameters, Program, can_vmap, isolated
-from ppl_models.program.elbo import log_ratio
+from ppl_models.program import Parameters, Program, can_vmap, isolated, map_draws
 from ppl_models.program.handlers import FromValues, is_latent
 from ppl_models.program.nodes import nodes_of
 
 MAX_PARTICLES = 64
 NUMBERS_PER_STEP = 200_000
 NUM_TRIAL = 3
+LOG_RATIO = "log p - log q"
 RELATIVE_TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
 
 
@@ -54,13 +54,32 @@ def can_vectorise(program: Program, guide: Callable, kind: type[ELBO]) -> bool:
 
 
 def can_vmap_particles(program: Program, guide: Callable) -> bool:
-    """Whether `VmappedTrace_ELBO` serves: the guide is reparameterised throughout, and vmap takes guide and model."""
+    """Whether `VmappedTrace_ELBO` serves: the guide is reparameterised throughout, and vmap scores each draw right.
+
+    Three draws made and scored under vmap are scored again, each alone.
+    """
     args, kwargs = program.arguments.args, program.arguments.kwargs
-    with isolated(dtype=program.dtype, parameters=Parameters.from_store()), torch.no_grad():
+
+    def one() -> dict[str, torch.Tensor]:
         trace = poutine.trace(guide).get_trace(*args, **kwargs)
-        sampled = [node for node in nodes_of(trace).values() if node["type"] == "sample" and is_latent(node)]
-        reparameterised = all(node["fn"].has_rsample for node in sampled)
-        return reparameterised and can_vmap(lambda: log_ratio(program.model, guide, args, kwargs))
+        model_trace = poutine.trace(poutine.replay(program.model, trace)).get_trace(*args, **kwargs)
+        ratio = torch.as_tensor(model_trace.log_prob_sum() - trace.log_prob_sum())
+        return {**{name: node["value"] for name, node in _latents(trace).items()}, LOG_RATIO: ratio}
+
+    with isolated(dtype=program.dtype, parameters=Parameters.from_store(), full_data=True), torch.no_grad():
+        trace = poutine.trace(guide).get_trace(*args, **kwargs)
+        if not all(node["fn"].has_rsample for node in _latents(trace).values()) or not can_vmap(one):
+            return False
+        draws = map_draws(one, NUM_TRIAL)
+        together = draws.pop(LOG_RATIO)
+        alone = [_score(program, guide, {name: v[i] for name, v in draws.items()}) for i in range(NUM_TRIAL)]
+    scale = max(1.0, *(abs(x) for x in alone))
+    wanted = torch.tensor(alone, dtype=together.dtype)
+    return bool(((together - wanted).abs() <= RELATIVE_TOLERANCE[program.dtype] * scale).all())
+
+
+def _latents(trace: Trace) -> dict[str, Any]:
+    return {name: node for name, node in nodes_of(trace).items() if node["type"] == "sample" and is_latent(node)}
 
 
 def _particle(trace: Trace, single: Trace, dim: int, index: int) -> dict[str, torch.Tensor]:
