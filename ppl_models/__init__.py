@@ -6,7 +6,9 @@ baseline = ppl.sample(model, data)                  # MCMC
 print(ppl.check(fit, baseline=baseline))            # can the fit be trusted?
 """
 
+import random
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -53,13 +55,21 @@ _ROOMS = {
 def __getattr__(name: str) -> Any:
     # torch and Pyro take seconds to import, and `ppl-models --help` needs neither: look names up when they are used.
     if name in _ROOMS:
-        return import_module(f"ppl_models.{name}")
+        return _import(name)
     for room, contents in _ROOMS.items():
         if name in contents:
-            globals()[name] = getattr(import_module(f"ppl_models.{room}"), name)
+            globals()[name] = getattr(_import(room), name)
             return globals()[name]
     raise AttributeError(f"module 'ppl_models' has no attribute {name!r}")
 
 
+def _import(room: str) -> ModuleType:
+    state = random.getstate()
+    try:
+        return import_module(f"ppl_models.{room}")
+    finally:
+        random.setstate(state)  # some of the packages underneath draw random numbers when they are imported
+
+
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_ROOMS})
+    return sorted({*__all__, *_ROOMS})

@@ -2,21 +2,26 @@
 
 from ppl_models.diagnostics.check import Check
 from ppl_models.diagnostics.comparison import compare
-from ppl_models.diagnostics.elbo import bound_gap, elbo_estimate
+from ppl_models.diagnostics.elbo import elbo_estimate
 from ppl_models.diagnostics.gates import baseline_gates, gates_passed
+from ppl_models.diagnostics.joint import check_joint, check_joint_with_psis
 from ppl_models.diagnostics.khat import check_khat, khat_limit, pareto_khat, psis_weights
-from ppl_models.diagnostics.moments import moment_checks
+from ppl_models.diagnostics.moments import moment_checks, unmeasured_table
 from ppl_models.diagnostics.optimisation import check_stationarity, check_status
 from ppl_models.diagnostics.reference import compare_with_psis
 from ppl_models.diagnostics.rules import decide
+from ppl_models.diagnostics.soundness import check_finite, check_spread
 from ppl_models.diagnostics.verdict import Verdict
 
 __all__ = [
     "Check",
     "Verdict",
     "baseline_gates",
-    "bound_gap",
+    "check_finite",
+    "check_joint",
+    "check_joint_with_psis",
     "check_khat",
+    "check_spread",
     "check_stationarity",
     "check_status",
     "compare",
@@ -28,4 +33,5 @@ __all__ = [
     "moment_checks",
     "pareto_khat",
     "psis_weights",
+    "unmeasured_table",
 ]

@@ -42,7 +42,7 @@ def compare(draws: xr.Dataset, baseline: xr.Dataset, *, log_weights: ArrayLike |
     """
     fit = finite_draws(aligned(draws, baseline), what="draws")
     truth = finite_draws(baseline, what="baseline")
-    weights = _weights(log_weights, fit.values.shape[0] * fit.values.shape[1])
+    weights = normalised_weights(log_weights, fit.values.shape[0] * fit.values.shape[1])
     blocks = []
     for start in range(0, len(truth.labels), BLOCK):
         block = slice(start, start + BLOCK)
@@ -65,27 +65,27 @@ def _compare_block(fit: Sample, baseline: Float64Array, num_chains: int) -> pd.D
     reference = uniform(baseline)
     columns = deviations(fit, reference)
     errors = {
-        name: np.sqrt((column.fit_terms**2).sum(axis=-1) + _chain_variance(column.reference_terms, num_chains))
+        name: np.sqrt((column.fit_terms**2).sum(axis=-1) + chain_variance(column.reference_terms, num_chains))
         for name, column in columns.items()
     }
     inverse_size = (fit.weights**2).sum() + _inverse_size_of_distribution(baseline, num_chains)
     return deviation_table(columns, errors, wasserstein_null(reference, inverse_size))
 
 
-def _chain_variance(terms: Float64Array, num_chains: int) -> Float64Array:
+def chain_variance(terms: Float64Array, num_chains: int) -> Float64Array:
     """Variance of the sum of correlated terms, shape (parameter, chain * draw)."""
     num_draws = terms.shape[-1]
-    return (terms**2).sum(axis=-1) * num_draws / _effective_size(terms * num_draws, num_chains)
+    return (terms**2).sum(axis=-1) * num_draws / effective_size(terms * num_draws, num_chains)
 
 
 def _inverse_size_of_distribution(values: Float64Array, num_chains: int) -> Float64Array:
     """1 / ESS of the empirical distribution function, averaged over three levels: tails mix faster than the mean."""
     levels = np.quantile(values, [0.1, 0.5, 0.9], axis=-1)
-    sizes = [_effective_size((values <= level[:, None]).astype(float), num_chains) for level in levels]
+    sizes = [effective_size((values <= level[:, None]).astype(float), num_chains) for level in levels]
     return np.mean([1.0 / size for size in sizes], axis=0)
 
 
-def _effective_size(values: Float64Array, num_chains: int) -> Float64Array:
+def effective_size(values: Float64Array, num_chains: int) -> Float64Array:
     """Effective number of draws for the mean of each row of values, shape (parameter, chain * draw)."""
     centred = values - values.mean(axis=-1, keepdims=True)
     scale = np.abs(centred).max(axis=-1, keepdims=True)
@@ -99,7 +99,12 @@ def _by_parameter(values: Float64Array) -> Float64Array:
     return np.ascontiguousarray(values.reshape(-1, values.shape[-1]).T)
 
 
-def _weights(log_weights: ArrayLike | None, num_draws: int) -> Float64Array:
+def normalised_weights(log_weights: ArrayLike | None, num_draws: int) -> Float64Array:
+    """Weights that sum to one, shape (draw,); equal ones for None.
+
+    Raises:
+        DataError: another shape, NaN or +inf, or no weight at all.
+    """
     if log_weights is None:
         return np.full(num_draws, 1.0 / num_draws)
     weights = np.asarray(log_weights, dtype=float)

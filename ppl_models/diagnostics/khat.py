@@ -15,6 +15,7 @@ ADVISED_DRAWS = 10_000
 KHAT_GOOD = 0.5
 KHAT_LIMIT = 0.7
 ROUNDING = 1e-6  # nats; weights this equal are those of the posterior itself
+TOO_NEAR = "too near its limit to tell"
 
 Float64Array = NDArray[np.float64]
 
@@ -89,8 +90,9 @@ def check_khat(log_ratio: ArrayLike, *, num_bootstrap: int = 40, seed: int = 0) 
         seed: seed of the bootstrap.
 
     Returns:
-        The check. It is not measured (`passed` is None) for fewer than 100 draws, NaN or +inf ratios, ratios that are
-        all -inf, and ratios that are identical to the last bit, as those of a point estimate are.
+        The check. `passed` is None where k-hat is within its limit by less than its own error, and, with a value of
+        NaN, where it is not measured: fewer than 100 draws, NaN or +inf ratios, or ratios that are all -inf. Ratios
+        that are all equal pass: the guide is the posterior, unless it is a point estimate, whose k-hat means nothing.
 
     Raises:
         DataError: the ratios are not one-dimensional.
@@ -103,13 +105,18 @@ def check_khat(log_ratio: ArrayLike, *, num_bootstrap: int = 40, seed: int = 0) 
         khat = pareto_khat(ratios)
     except DataError as error:
         return Check("k-hat", math.nan, limit, None, "find the draws whose density is not finite", detail=str(error))
-    if np.ptp(ratios) == 0:
-        detail = "all log ratios are identical: the guide is a point estimate, or log q is a copy of log p"
-        return Check("k-hat", math.nan, limit, None, "use a guide that has a density", detail=detail)
     if math.isnan(khat):
         return Check("k-hat", khat, limit, None, "draw more", detail="ties among the largest log ratios")
     mcse = _bootstrap_error(ratios, num_bootstrap, seed) if math.isfinite(khat) else math.nan
-    return Check("k-hat", khat, limit, khat <= limit, _advice(khat, limit), mcse, _detail(ratios, khat))
+    detail = _detail(ratios, khat)
+    if khat <= limit < khat + mcse:
+        return Check("k-hat", khat, limit, None, "raise num_draws", mcse, f"{detail}, {TOO_NEAR}")
+    return Check("k-hat", khat, limit, khat <= limit, _advice(khat, limit), mcse, detail)
+
+
+def too_near(khat: Check) -> bool:
+    """Whether k-hat was measured, within its limit, but by less than its own error."""
+    return khat.passed is None and khat.value <= khat.limit
 
 
 def valid_log_ratio(log_ratio: ArrayLike) -> Float64Array:

@@ -1,6 +1,7 @@
 """The columns of a comparison held against their limits."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,6 +107,20 @@ def moment_checks(table: pd.DataFrame, reference: str) -> tuple[Check, ...]:
     return tuple(_moment_check(table, moment, REFERENCES[reference]) for moment in MOMENTS)
 
 
+def unmeasured_moments(why: str) -> tuple[Check, ...]:
+    """The checks of `moment_checks` where nothing can be compared."""
+    return tuple(
+        Check(moment.name, math.nan, moment.limit, None, "", detail=f"not measured: {why}") for moment in MOMENTS
+    )
+
+
+def unmeasured_table(labels: Sequence[str]) -> pd.DataFrame:
+    """The frame of `compare` without any figure."""
+    columns = [column for name in COLUMNS for column in (name, f"{name}_mcse")]
+    index = pd.Index(labels, name="parameter")
+    return pd.DataFrame(math.nan, index=index, columns=pd.Index([*columns, "wasserstein_null_sd"]))
+
+
 def _moment_check(table: pd.DataFrame, moment: Moment, reference: str) -> Check:
     judged = judge(table, moment)
     worst = judged.worst
@@ -130,8 +145,10 @@ def describe(moment: Moment, value: float) -> str:
         return "not measured"
     if moment.column == "log_sd_ratio":
         if not math.isfinite(value):
-            return "the baseline does not vary" if value > 0 else "the fit does not vary"
+            return "infinitely too large: the reference does not vary" if value > 0 else "zero: the fit does not vary"
         return f"{100 * abs(math.expm1(value)):.0f} % too {'large' if value > 0 else 'small'}"
+    if not math.isfinite(value):
+        return "another constant than the reference's"
     if moment.column == "wasserstein_sd":
         return (
             f"{value:.2f} sd beyond what exact samples differ by"

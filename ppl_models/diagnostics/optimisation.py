@@ -13,14 +13,17 @@ from ppl_models.errors import DataError
 
 MIN_STEPS = 100
 ABSOLUTE_LIMIT = 0.1  # nats: half of a posterior's own sd in one mean costs 0.125
-RELATIVE_LIMIT = 1e-4
+ROUNDING = 1e-9  # of the loss; double precision summed over many terms
+SINGLE_ROUNDING = 1e-6
 SUCCESS = frozenset({"converged", "success", "ok"})
 LIMIT_REACHED = frozenset({"max_steps", "completed", "finished"})
 
 Float64Array = NDArray[np.float64]
 
 
-def check_stationarity(losses: ArrayLike, *, start: int | None = None, stop: int | None = None) -> Check:
+def check_stationarity(
+    losses: ArrayLike, *, start: int | None = None, stop: int | None = None, single_precision: bool = False
+) -> Check:
     """Whether the ELBO had stopped improving when the fit ended.
 
     The second half of the trace is cut into two windows of equal length. The improvement is the mean loss of the
@@ -32,13 +35,16 @@ def check_stationarity(losses: ArrayLike, *, start: int | None = None, stop: int
         losses: negative ELBO in nats, one per step, shape (step,); noisy.
         start: first step of the phase with a constant step size; None for the beginning.
         stop: step after the last of that phase; None for the end.
+        single_precision: whether the losses were summed in float32.
 
     Returns:
-        The check `stationarity`: value is the improvement in nats per window; its limit is the larger of 0.1 nat,
-        below which less than half a posterior sd of one mean can be at stake, and 0.01 % of the loss, below which
-        the noise and rounding of large losses hide it. It passes if the improvement is below the limit or within two
-        standard errors of zero, and fails for NaN or infinite losses and for a loss that rises by more than the limit
-        and three standard errors. Fewer than 100 steps cannot be judged (`passed` is None).
+        The check `stationarity`: value is the improvement in nats per window. Its limit is 0.1 nat, below which less
+        than half a posterior sd of one mean can be at stake, and the rounding of the losses (1e-9 of them; 1e-6 in
+        single precision), so that the normalising constant of the posterior does not matter. It passes if the
+        improvement is below the limit even with two standard errors added, and the loss has not risen by more than
+        the limit. It fails for an improvement beyond the limit and two standard errors, for a rise beyond the limit
+        and three, and for NaN or infinite losses. Anything else is too noisy to tell, and fewer than 100 steps cannot
+        be judged (`passed` is None).
 
     Raises:
         DataError: the losses are not one-dimensional.
@@ -61,12 +67,16 @@ def check_stationarity(losses: ArrayLike, *, start: int | None = None, stop: int
     improvement = float(previous.mean() - last.mean())
     error, num_effective = _noise(previous, last)
     two, three = (float(student_t.isf(norm.sf(z), num_effective - 4.0)) for z in (2.0, 3.0))
-    limit = max(ABSOLUTE_LIMIT, RELATIVE_LIMIT * abs(float(last.mean())))
+    rounding = SINGLE_ROUNDING if single_precision else ROUNDING
+    limit = ABSOLUTE_LIMIT + rounding * float(np.abs(trace).max())
     detail = f"mean loss {previous.mean():.6g} -> {last.mean():.6g} over windows of {length:,} steps"
     if improvement > max(limit, two * error):
         return Check("stationarity", improvement, limit, False, "still improving: raise max_steps", error, detail)
     if -improvement > max(limit, three * error):
         return Check("stationarity", improvement, limit, False, "the loss rises: lower step_size", error, detail)
+    if -improvement > limit or improvement + two * error > limit:
+        noisy = f"{detail}, too noisy to tell"
+        return Check("stationarity", improvement, limit, None, "more particles or more steps", error, noisy)
     return Check("stationarity", improvement, limit, True, "", error, detail)
 
 

@@ -23,7 +23,8 @@ class Verdict:
     Attributes:
         verdict: "trust" (use the fit), "correct" (usable after the correction that `reasons` names) or "reject".
         checks: every figure that was measured.
-        table: one row per scalar parameter, as `compare` gives it; empty when nothing could be compared.
+        table: one row per scalar parameter, as `compare` gives it; NaN where nothing reliable could be
+            measured, empty when there was nothing to compare with.
         khat: the Pareto k-hat (unitless); NaN when it could not be measured.
         reasons: the sentences that a statistician would say, the worst parameters by name.
         reference: "baseline" or "psis": what the table was measured against.
@@ -56,7 +57,7 @@ class Verdict:
         for row, check in zip(marks, self.checks, strict=True):
             cells = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
             lines.append(f"  {cells}  {check.detail}".rstrip())
-        worst = self.worst()
+        worst = self.worst().dropna(how="all")
         if not worst.empty:
             lines += ["", worst.to_string(float_format=lambda value: f"{value:.3f}")]
         return "\n".join(lines)
@@ -67,7 +68,8 @@ class Verdict:
         rows = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in cells)
         reasons = "".join(f"<p>{html.escape(reason)}</p>" for reason in self.reasons)
         title = html.escape(f"{self.verdict} (against {REFERENCES[self.reference]})")
-        worst = "" if self.table.empty else self.worst().to_html(escape=True, float_format=lambda value: f"{value:.3f}")
+        table = self.worst().dropna(how="all")
+        worst = "" if table.empty else table.to_html(escape=True, float_format=lambda value: f"{value:.3f}")
         return f"<div><h4>{title}</h4>{reasons}<table><tr>{header}</tr>{rows}</table>{worst}</div>"
 
     def to_json(self) -> dict[str, Any]:

@@ -27,7 +27,8 @@ def capture_gradient(program: Program, example: torch.Tensor) -> GraphModule:
         return torch.func.grad_and_value(program.log_density)(flat)
 
     try:
-        graph = make_fx(gradient_and_value)(example)
+        with torch.no_grad():  # the model's own parameters are constants here; torch.func.grad is not concerned
+            graph = make_fx(gradient_and_value)(example)
     except Exception as error:
         # Any operation may refuse to be traced, each in its own way; eager runs them all.
         raise CaptureError(f"capture failed: {type(error).__name__}: {first_line(error)}") from error

@@ -34,7 +34,8 @@ class Inductor:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch's own, about itself
-                compiled: Any = inductor.compile(graph, [example])
+                with torch.no_grad():
+                    compiled: Any = inductor.compile(graph, [example])
         except Exception as error:
             # A failing compiler reports in many ways; the last line is what a person can act on.
             lines = [line for line in str(error).splitlines() if line.strip()]
@@ -42,7 +43,8 @@ class Inductor:
             raise CaptureError(f"the compiler failed: {cause}") from error
 
         def gradient(flat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            slope, value = compiled(flat)
+            with torch.no_grad():
+                slope, value = compiled(flat)
             return value, slope
 
         return gradient

@@ -79,10 +79,11 @@ class CompiledSteps:
     def _prove(self) -> None:
         """Compare compiled steps with the same steps run by torch on the program, with noise unseen in capture."""
         state = self.state
-        for noise in self._draw(NUM_PROOFS):
-            wanted = adam_step(self.elbo, self.betas, *state, *noise, self.rate)
+        for normal, uniform in self._draw(NUM_PROOFS):
+            flat, first, second, count = state
+            wanted = adam_step(self.elbo, self.betas, flat, first, second, count, normal, uniform, self.rate)
             with torch.no_grad():
-                found = self.compiled(*state, *noise, self.rate)
+                found = self.compiled(*state, normal, uniform, self.rate)
             for one, other in zip(found, wanted, strict=True):
                 scale = other.abs().max().clamp_min(1.0)
                 if not bool(((one - other).abs() <= RELATIVE_TOLERANCE[self.dtype] * scale).all()):

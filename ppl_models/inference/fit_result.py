@@ -1,5 +1,6 @@
 """A fitted variational posterior: what made it, and draws from it."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -114,7 +115,9 @@ class Fit:
         return (log_p - log_q).numpy()
 
     def elbo(self, num_draws: int = 10_000, *, seed: int = 0) -> tuple[float, float]:
-        """The evidence lower bound in nats and its Monte Carlo standard error."""
+        """The evidence lower bound in nats and its Monte Carlo standard error; NaN for a point, which has none."""
+        if self.point:
+            return math.nan, math.nan
         log_ratio = self.log_ratio(num_draws, seed=seed)
         return float(log_ratio.mean()), float(log_ratio.std(ddof=1) / np.sqrt(len(log_ratio)))
 
@@ -128,8 +131,8 @@ class Fit:
             seed: seed of the draws.
 
         Returns:
-            A tree with the groups posterior and posterior_predictive (for new data: predictions), dims chain = 1, draw,
-            *event, and the data.
+            A tree with the groups posterior, posterior_predictive and the data; for new data predictions and
+            predictions_constant_data. Dims chain = 1, draw, *event.
 
         Raises:
             DataError, ModelError: the new data do not fit the model, or the posterior's latents do not fit them.
@@ -141,8 +144,11 @@ class Fit:
             program = build_program(program.model, data, dtype=program.dtype, parameters=program.parameters)
             labels, group = _labels_of_new_data(self.labels, program), "predictions"
         draws = predictive_draws(program, values, child_seed(seed, "predict"))
-        groups = {group: {name: _one_chain(value) for name, value in draws.items()}, **data_groups(program)}
-        if data is None:
+        groups = {group: {name: _one_chain(value) for name, value in draws.items()}}
+        if data is not None:
+            groups["predictions_constant_data"] = data_groups(program)["constant_data"]
+        else:
+            groups |= data_groups(program)
             groups["posterior"] = {name: _one_chain(value) for name, value in values.items()}
         return make_tree(groups, labels, attrs={**self._attrs(), "sample_seed": seed})
 
@@ -183,6 +189,8 @@ class Fit:
 
     def _rows(self) -> list[tuple[str, str]]:
         last = self.losses[-min(100, len(self.losses)) :] if len(self.losses) else np.array([np.nan])
+        # What laplace and delta optimise is the log density of a point, and no bound on anything.
+        objective = "log p" if self.point or self.family == "laplace" else "ELBO"
         latents = ", ".join(
             f"{s.name}{list(s.shape) if s.shape else ''}"
             for s in self.program.sites.latent + self.program.sites.discrete
@@ -190,7 +198,7 @@ class Fit:
         return [
             ("guide", self.guide_name),
             ("status", self.status + (f" ({self.note})" if self.note else "")),
-            ("ELBO", f"{-float(np.mean(last)):,.2f} nats (mean of the last {len(last)} steps)"),
+            (objective, f"{-float(np.mean(last)):,.2f} nats (mean of the last {len(last)} steps)"),
             ("steps", f"{self.steps:,} of at most {self.config['max_steps']:,}"),
             ("seconds", f"{self.seconds:.1f}"),
             ("backend", f"{self.backend}, {self.config['dtype']}, {self.config['num_particles']} particles"),

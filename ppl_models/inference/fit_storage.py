@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -48,6 +49,8 @@ def write(fit: "Fit", path: str | Path) -> Path:
         "seconds": fit.seconds,
         "config": dict(fit.config),
         "data": fingerprint(fit.program),
+        "coords": {dim: np.asarray(values).tolist() for dim, values in fit.labels.coords.items()},
+        "dims": {name: list(dims) for name, dims in fit.labels.dims.items()},
         "latents": {site.name: list(site.shape) for site in fit.program.sites.latent},
     }
     metadata = {"format": FORMAT, "header": json.dumps(header, default=str)}

@@ -155,4 +155,6 @@ def _needs_more_than_one(spec: Callable[..., Any]) -> bool:
 def _name(spec: Any) -> str:
     name = getattr(spec, "__name__", type(spec).__name__)
     # Hand-written guides stand one to a module, and are all called `guide` there.
-    return spec.__module__.rsplit(".", 1)[-1] if name == "guide" and hasattr(spec, "__module__") else name
+    if inspect.ismethod(spec):
+        return spec.__qualname__
+    return spec.__module__.rsplit(".", 1)[-1] if name == "guide" and spec.__module__ != "__main__" else name

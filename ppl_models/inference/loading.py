@@ -33,8 +33,8 @@ def load_fit(
         model: the model that was fitted.
         data: the data that it was fitted to.
         guide: the guide that was fitted; not needed where it was a family given by name.
-        coords: labels of the elements along each dim of the draws.
-        dims: names of a site's axes.
+        coords: labels of the elements along each dim of the draws; None takes the fit's.
+        dims: names of a site's axes; None takes the fit's.
 
     Raises:
         FileError: the file is missing, damaged or no fit.
@@ -67,7 +67,7 @@ def load_fit(
         backend=header["backend"],
         seconds=header["seconds"],
         config=header["config"],
-        labels=Labels(coords or {}, dims or {}),
+        labels=Labels(header["coords"] if coords is None else coords, header["dims"] if dims is None else dims),
     )
 
 

@@ -47,8 +47,8 @@ def predictive_draws(program: Program, values: Mapping[str, torch.Tensor], seed:
         except (RuntimeError, ValueError, IndexError) as error:
             raise ModelError(
                 f"predicting: the model fails with the posterior's draws in it: {first_line(error)}. "
-                "A latent inside a plate over the data belongs to the data of the fit; new data need a new fit, or an "
-                "amortised guide."
+                "Check the shapes and indices of the new data; a latent inside a plate over the data belongs to the "
+                "rows of the fit, so that new rows need a new fit."
             ) from error
 
 

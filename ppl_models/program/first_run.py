@@ -7,10 +7,14 @@ import torch
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import site_is_subsample
+from pyro.util import check_site_shape
 
 from ppl_models.errors import DataError, GuideError, ModelError, PPLError, first_line
 from ppl_models.program.data import Arguments
 from ppl_models.program.nodes import nodes_of
+
+ANY_NESTING = 1_000
+"""More plates than a model can nest: no axis of a log density is then passed over."""
 
 
 class _LastSite(Messenger):
@@ -98,6 +102,30 @@ def _score(trace: Trace, arguments: Arguments) -> None:
         trace.compute_log_prob()
     except Exception as error:
         raise ModelError(f"the model's log density failed on its first run: {first_line(error)}.") from error
+    for name, node in nodes_of(trace).items():
+        if node["type"] == "sample" and not site_is_subsample(node):
+            _check_plates(name, node, arguments)
+
+
+def _plates(node) -> list:
+    return [frame for frame in node.get("cond_indep_stack", ()) if frame.vectorized]
+
+
+def _check_plates(name: str, node, arguments: Arguments) -> None:
+    """Refuse a log density with an axis that no plate claims: a broadcast would count the data several times."""
+    try:
+        check_site_shape(node, ANY_NESTING)
+    except ValueError as error:
+        source = arguments.name_of(node["value"])
+        where = f"site '{name}'" + (f" (argument '{source}')" if source else "")
+        kind = DataError if node["is_observed"] else ModelError
+        plates = ", ".join(f"'{frame.name}' of {frame.size}" for frame in _plates(node)) or "none"
+        raise kind(
+            f"{where}: its value has shape {tuple(node['value'].shape)} and its log density shape "
+            f"{tuple(node['log_prob'].shape)}, with an axis that none of its plates ({plates}) claims. Give the data "
+            "the shape of the plate (a column of a DataFrame as df['y'], not df[['y']]), put the site into a plate, or "
+            f"declare the axis with .to_event(n); arguments: {_shapes(arguments)}."
+        ) from error
 
 
 def _explained(error: Exception, watcher: _LastSite, arguments: Arguments) -> PPLError:

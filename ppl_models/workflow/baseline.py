@@ -10,7 +10,7 @@ import torch
 import xarray as xr
 
 from ppl_models.diagnostics import Check, baseline_gates, gates_passed
-from ppl_models.errors import BaselineWarning
+from ppl_models.errors import BaselineWarning, PPLWarning
 from ppl_models.inference import sample_chains
 from ppl_models.posterior import Coords, Dims
 from ppl_models.program import Data
@@ -66,6 +66,7 @@ def sample(
         DataError, ModelError, OptionError, UnknownNameError: the message names the argument or site.
 
     Warns:
+        PPLWarning: the model has `pyro.param`s, and no `parameters` were given for them.
         BaselineWarning: R-hat above 1.01, bulk or tail ESS below 400, or a divergence.
     """
     tree = sample_chains(
@@ -85,6 +86,14 @@ def sample(
         include=include,
         progress=progress,
     )
+    held = json.loads(tree.attrs["config"])["fixed_parameters"]
+    if held and parameters is None:
+        warnings.warn(
+            f"the model's parameters {', '.join(map(repr, held))} are held at their initial values. For a baseline of "
+            "a fit that learnt them, pass parameters=fit.parameters.",
+            PPLWarning,
+            stacklevel=2,
+        )
     gates = tree_gates(tree)
     # Not a number is not JSON.
     record = {

@@ -47,14 +47,17 @@ def to_datatree(
     if (model is None) != (data is None):
         raise DataError("model and data: give both, to name axes by the model's plates, or neither.")
     stats: dict[str, np.ndarray] = {}
+    from_mcmc = isinstance(samples, MCMC)
     if isinstance(samples, MCMC):
         stats = _mcmc_stats(samples)
         samples, by_chain = samples.get_samples(group_by_chain=True), True
-    groups = {
-        name: _by_chain(name, draws, by_chain)
-        for name, draws in (("posterior", samples), ("prior", prior), ("posterior_predictive", posterior_predictive))
-        if draws is not None
-    }
+    groups = {"posterior": _by_chain("posterior", samples, by_chain)}
+    chains = next(iter(groups["posterior"].values())).shape[0] if from_mcmc else 1
+    for name, draws in (("prior", prior), ("posterior_predictive", posterior_predictive)):
+        if draws is not None:
+            # `Predictive` runs the chains of an MCMC into one row of draws.
+            split = chains if name == "posterior_predictive" else 1
+            groups[name] = _by_chain(name, draws, by_chain and not from_mcmc, split)
     labels = Labels(coords or {}, dims or {})
     if model is not None and data is not None:
         program = build_program(private_copy(model, {}, torch.float64), data)
@@ -67,14 +70,23 @@ def to_datatree(
     return make_tree({**groups, "sample_stats": stats}, labels, attrs=attrs)
 
 
-def _by_chain(group: str, draws: Samples, by_chain: bool) -> dict[str, np.ndarray]:
+def _by_chain(group: str, draws: Samples, by_chain: bool, chains: int = 1) -> dict[str, np.ndarray]:
     if not isinstance(draws, Mapping) or not draws:
         raise DataError(f"{group}: found {type(draws).__name__}, wanted draws by site name, as a dict of tensors.")
     arrays = {
         name: value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
         for name, value in draws.items()
     }
-    arrays = {name: value if by_chain else value[None] for name, value in arrays.items() if value.ndim}
+    uneven = [name for name, value in arrays.items() if value.ndim and not by_chain and len(value) % chains]
+    if uneven:
+        raise DataError(
+            f"{group}: '{uneven[0]}' has {len(arrays[uneven[0]])} draws, not a multiple of the {chains} chains."
+        )
+    arrays = {
+        name: value if by_chain else value.reshape(chains, -1, *value.shape[1:])
+        for name, value in arrays.items()
+        if value.ndim
+    }
     shapes = {name: value.shape[:2] for name, value in arrays.items()}
     if len(set(shapes.values())) > 1:
         raise DataError(f"{group}: the sites differ in their (chain, draw): {shapes}. Pass draws of one run.")

@@ -1,29 +1,44 @@
 """`ppl.check`: everything that can be said about a fit, with a baseline or without one."""
 
+import math
 import warnings
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 import xarray as xr
+from torch.distributions import biject_to
 
 from ppl_models.diagnostics import (
+    Check,
     Verdict,
+    check_finite,
+    check_joint,
+    check_joint_with_psis,
     check_khat,
+    check_spread,
     check_stationarity,
     check_status,
     compare,
     compare_with_psis,
     decide,
     gates_passed,
+    khat_limit,
     psis_weights,
+    unmeasured_table,
 )
+from ppl_models.diagnostics.labelled import labelled_draws
 from ppl_models.errors import BaselineWarning, DataError, OptionError
 from ppl_models.inference import Fit
 from ppl_models.options import check_count
+from ppl_models.program.sites import Site
 from ppl_models.seeds import check_seed, child_seed
 from ppl_models.workflow.baseline import failed_gates, tree_gates
 
 MIN_DRAWS = 10_000
+SAME_DATA = 1e-5  # relative; single precision stores data so
 
 
 def check(fit: Fit, *, baseline: xr.DataTree | None = None, num_draws: int = MIN_DRAWS, seed: int = 0) -> Verdict:
@@ -41,7 +56,8 @@ def check(fit: Fit, *, baseline: xr.DataTree | None = None, num_draws: int = MIN
         the reasons in words.
 
     Raises:
-        DataError: fit and baseline do not hold the same parameters.
+        DataError: fit and baseline do not hold the same parameters or were made from other data, or the baseline is a
+            fit's own draws.
         OptionError: an option is out of its range.
 
     Warns:
@@ -51,19 +67,14 @@ def check(fit: Fit, *, baseline: xr.DataTree | None = None, num_draws: int = MIN
         raise OptionError(f"fit: found {type(fit).__name__}, wanted the result of ppl.fit.")
     tree = fit.sample(check_count("num_draws", num_draws, least=MIN_DRAWS), seed=child_seed(check_seed(seed), "check"))
     draws = tree["posterior"].to_dataset()
+    soundness = _soundness(fit, draws)
     log_ratio = log_ratio_of(tree)
-    khat = check_khat(log_ratio)
-    with_weights = khat.passed is not None and not fit.point
-    baseline_table, corrected_table, gates = None, None, ()
+    khat = _khat(fit, log_ratio, soundness)
+    reference, gates = None, ()
     if baseline is not None:
-        draws, reference = _shared(fit, draws, baseline)
+        draws, reference = shared_draws(fit, draws, tree, baseline)
         gates = tree_gates(baseline)
-        if gates_passed(gates):
-            baseline_table = compare(draws, reference)
-            if khat.passed:
-                corrected_table = compare(draws, reference, log_weights=psis_weights(log_ratio)[0])
-        else:
-            baseline_table = pd.DataFrame()  # there is one, and it is not used
+        if not gates_passed(gates):
             warnings.warn(
                 f"the baseline fails its own gates ({failed_gates(gates)}) and is set aside.",
                 BaselineWarning,
@@ -71,15 +82,20 @@ def check(fit: Fit, *, baseline: xr.DataTree | None = None, num_draws: int = MIN
             )
     return decide(
         khat,
-        baseline_table=baseline_table,
+        **_compared(fit, draws, log_ratio, khat, soundness, reference, gates_passed(gates)),
         gates=gates,
-        psis_table=compare_with_psis(draws, log_ratio) if with_weights else None,
-        corrected_table=corrected_table,
+        soundness=() if fit.point else soundness,
         optimisation=(
             check_status(fit.status),
-            check_stationarity(fit.losses, start=fit.constant_phase[0], stop=fit.constant_phase[1]),
+            check_stationarity(
+                fit.losses,
+                start=fit.constant_phase[0],
+                stop=fit.constant_phase[1],
+                single_precision=fit.program.dtype == torch.float32,
+            ),
         ),
         point_estimate=fit.point,
+        note=fit.note,
         config={"guide": fit.guide_name, "num_draws": num_draws, "seed": seed, "fit": dict(fit.config)},
     )
 
@@ -90,11 +106,76 @@ def log_ratio_of(tree: xr.DataTree) -> np.ndarray:
     return (stats["log_p"] - stats["log_q"]).values.reshape(-1)
 
 
-def _shared(fit: Fit, draws: xr.Dataset, baseline: xr.DataTree) -> tuple[xr.Dataset, xr.Dataset]:
+def _soundness(fit: Fit, draws: xr.Dataset) -> tuple[Check, ...]:
+    finite = check_finite(draws)
+    if not finite.passed:
+        return (finite,)
+    return finite, check_spread(
+        xr.Dataset({site.name: _free(draws[site.name], site) for site in fit.program.sites.latent})
+    )
+
+
+def _free(array: xr.DataArray, site: Site) -> xr.DataArray:
+    """The draws of a latent; unconstrained where its support may fix some elements, as a Cholesky factor's diagonal."""
+    flat = array.transpose("chain", "draw", ...).to_numpy().astype(float)
+    fixed = np.ptp(flat.reshape(-1, *flat.shape[2:]), axis=0) == 0
+    if site.event_dim == 0 or fixed.all() or not fixed.any():
+        return array
+    free = biject_to(site.support).inv(torch.from_numpy(flat)).numpy()
+    return xr.DataArray(free.reshape(*flat.shape[:2], -1), dims=("chain", "draw", f"{site.name}_free"))
+
+
+def _khat(fit: Fit, log_ratio: np.ndarray, soundness: Sequence[Check]) -> Check:
+    if not fit.point and all(check.passed for check in soundness):
+        return check_khat(log_ratio)
+    obstacle = "a point has no density" if fit.point or soundness[0].passed else "the draws are not finite"
+    return Check("k-hat", math.nan, khat_limit(len(log_ratio)), None, "", detail=obstacle)
+
+
+def _compared(
+    fit: Fit,
+    draws: xr.Dataset,
+    log_ratio: np.ndarray,
+    khat: Check,
+    soundness: Sequence[Check],
+    reference: xr.Dataset | None,
+    passed: bool,
+) -> dict[str, Any]:
+    """The tables and joint checks that `decide` takes."""
+    unmeasured = unmeasured_table(labelled_draws(draws).labels)
+    if reference is not None and passed:
+        if not soundness[0].passed:
+            return {"baseline_table": unmeasured}
+        found = {"baseline_table": compare(draws, reference), "joint": check_joint(draws, reference)}
+        if khat.passed:
+            weights = psis_weights(log_ratio)[0]
+            found["corrected_table"] = compare(draws, reference, log_weights=weights)
+            found["corrected_joint"] = check_joint(draws, reference, log_weights=weights)
+        return found
+    # a baseline that is not used is there all the same, and is spoken of
+    found = {} if reference is None else {"baseline_table": pd.DataFrame()}
+    if khat.passed:
+        return {
+            **found,
+            "psis_table": compare_with_psis(draws, log_ratio),
+            "joint": check_joint_with_psis(draws, log_ratio),
+        }
+    return {**found, "psis_table": None if fit.point else unmeasured}
+
+
+def shared_draws(
+    fit: Fit, draws: xr.Dataset, tree: xr.DataTree, baseline: xr.DataTree
+) -> tuple[xr.Dataset, xr.Dataset]:
+    """Fit's and baseline's draws of what both hold, or a `DataError` that says why they cannot be compared."""
     if not isinstance(baseline, xr.DataTree) or "posterior" not in baseline.children:
         raise DataError(
             f"baseline: found {type(baseline).__name__} without a group 'posterior', wanted draws as from ppl.sample "
             "(ppl.to_datatree makes them from other samplers' output)."
+        )
+    if "guide" in baseline.attrs:
+        raise DataError(
+            f"baseline: found a fit's own draws (guide {baseline.attrs['guide']!r}), wanted draws by MCMC, "
+            "as from ppl.sample: a fit cannot vouch for itself."
         )
     reference = baseline["posterior"].to_dataset()
     missing = [site.name for site in fit.program.sites.latent if site.name not in reference]
@@ -103,5 +184,21 @@ def _shared(fit: Fit, draws: xr.Dataset, baseline: xr.DataTree) -> tuple[xr.Data
             f"baseline: it lacks '{missing[0]}', a latent of the fit; it has {', '.join(map(str, reference))}. "
             "Compare posteriors of the same model."
         )
+    _check_same_data(tree, baseline)
     names = [name for name in draws.data_vars if name in reference]
     return draws[names], reference[names]
+
+
+def _check_same_data(tree: xr.DataTree, baseline: xr.DataTree) -> None:
+    if not all("observed_data" in group.children for group in (tree, baseline)):
+        return
+    ours, theirs = (group["observed_data"].to_dataset() for group in (tree, baseline))
+    for name in set(ours.data_vars) & set(theirs.data_vars):
+        found, wanted = theirs[name].to_numpy(), ours[name].to_numpy()
+        if found.shape != wanted.shape or not all(array.dtype.kind in "fiub" for array in (found, wanted)):
+            continue
+        if not np.allclose(found.astype(float), wanted.astype(float), rtol=SAME_DATA, atol=0.0, equal_nan=True):
+            raise DataError(
+                f"baseline: its observed data {str(name)!r} have other values than the fit's, wanted the same data. "
+                "Sample the baseline from the data of the fit."
+            )

@@ -144,7 +144,6 @@ def test_ties_among_the_largest_are_not_measured():
         (lambda r: r.__setitem__(3, np.nan), "draw 3"),
         (lambda r: r.__setitem__(4, np.inf), "draw 4"),
         (lambda r: r.fill(-np.inf), "zero at every draw"),
-        (lambda r: r.fill(1.0), "identical"),
     ],
 )
 def test_spoilt_ratios_are_never_a_pass(spoil, words):
@@ -200,3 +199,20 @@ def test_rate_of_false_alarms():
         log_ratio = gaussian_log_ratio(x, posterior_sd=1.0, guide_sd=0.95).sum(axis=1)
         failures += pareto_khat(log_ratio) > khat_limit(NUM_DRAWS)
     assert failures <= 1
+
+
+def test_equal_densities_pass():
+    check = check_khat(np.full(NUM_DRAWS, 3.5))
+    assert (check.value, check.passed) == (0.0, True)
+
+
+def test_too_near_the_limit_is_no_pass_and_no_failure():
+    """Exponential log ratios of scale 0.68: k-hat within the limit of 0.7 by less than its error of about 0.1."""
+    rng = np.random.default_rng(15)
+    found = [check_khat(rng.exponential(0.68, NUM_DRAWS)) for _ in range(10)]
+    for check in found:
+        expected = False if check.value > 0.7 else None if check.value + check.mcse > 0.7 else True
+        assert check.passed is expected
+    near = [check for check in found if check.passed is None]
+    assert near
+    assert all("too near" in check.detail and check.advice for check in near)

@@ -23,6 +23,7 @@ from .samples import dataset, normal_draws
 NUM_DRAWS = 10_000
 GOOD_KHAT = Check("k-hat", 0.2, 0.7, True, "", 0.05)
 BAD_KHAT = Check("k-hat", 0.9, 0.7, False, "do not importance-weight", 0.05)
+NEAR_KHAT = Check("k-hat", 0.66, 0.7, None, "raise num_draws", 0.1, "too near its limit to tell")
 UNKNOWN_KHAT = Check("k-hat", math.nan, 0.7, None, "", detail="ties")
 GOOD_GATES = (Check("R-hat", 1.0, 1.01, True, ""),)
 BAD_GATES = (Check("R-hat", 1.3, 1.01, False, "run longer"),)
@@ -46,6 +47,8 @@ def verdict_of(**arguments):
 
 
 GOOD, BAD = table(), table(tau_sd=0.6)
+GOOD_JOINT = Check("joint", 0.1, 0.4, True, "")
+BAD_JOINT = Check("joint", 1.1, 0.4, False, "use full_rank", 0.02, "`a` and `b`: too wide")
 
 
 @pytest.mark.parametrize(
@@ -53,6 +56,8 @@ GOOD, BAD = table(), table(tau_sd=0.6)
     [
         (GOOD, GOOD_KHAT, "trust", "trust"),
         (GOOD, BAD_KHAT, "correct", "reject"),
+        (GOOD, NEAR_KHAT, "trust", "correct"),
+        (BAD, NEAR_KHAT, "reject", "correct"),
         (GOOD, UNKNOWN_KHAT, "correct", "reject"),
         (BAD, GOOD_KHAT, "correct", "correct"),
         (BAD, BAD_KHAT, "reject", "reject"),
@@ -68,7 +73,7 @@ def test_rules(moments, khat, with_baseline, without):
 
 @pytest.mark.parametrize("gates", [BAD_GATES, UNKNOWN_GATES, ()])
 def test_baseline_that_fails_its_gates_is_set_aside_and_said(gates):
-    judged = verdict_of(baseline_table=BAD, gates=gates, psis_table=GOOD)
+    judged = verdict_of(baseline_table=BAD, gates=gates, psis_table=GOOD, joint=GOOD_JOINT)
     assert (judged.verdict, judged.reference) == ("trust", "psis")
     assert "did not pass its own gates" in judged.reasons[0]
     assert judged.table is GOOD
@@ -100,9 +105,115 @@ def test_optimisation_that_had_not_arrived_rejects(losses):
     assert judged.verdict == "reject"
 
 
-def test_optimisation_that_cannot_be_judged_prevents_trust():
+def test_optimisation_that_cannot_be_judged_needs_a_baseline():
     short = check_stationarity(np.ones(10))
-    assert verdict_of(baseline_table=GOOD, gates=GOOD_GATES, optimisation=(short,)).verdict == "correct"
+    assert verdict_of(baseline_table=GOOD, gates=GOOD_GATES, optimisation=(short,)).verdict == "trust"
+    for judged in (
+        verdict_of(psis_table=GOOD, optimisation=(short,)),
+        verdict_of(baseline_table=BAD, gates=GOOD_GATES, optimisation=(short,)),
+        verdict_of(khat=BAD_KHAT, psis_table=GOOD, optimisation=(short,)),
+    ):
+        assert judged.verdict != "trust"
+        assert "could not be judged" in judged.reasons[-1]
+
+
+def test_wrong_dependence_is_no_trust_though_every_marginal_is_right():
+    for references in ({"baseline_table": GOOD, "gates": GOOD_GATES}, {"psis_table": GOOD}):
+        judged = verdict_of(**references, joint=BAD_JOINT)
+        assert judged.verdict == "correct"
+        assert "`a` and `b`: too wide" in " ".join(judged.reasons)
+
+
+@pytest.mark.parametrize("khat", [BAD_KHAT, UNKNOWN_KHAT, NEAR_KHAT], ids=["bad", "unknown", "near"])
+def test_unreliable_weights_give_no_figures_and_blame_nobody(khat):
+    judged = verdict_of(khat=khat, psis_table=BAD, joint=BAD_JOINT)
+    assert judged.reasons[0].startswith("k-hat")
+    assert not any("tau" in reason or "`a`" in reason for reason in judged.reasons)
+    assert list(judged.table.columns) == list(BAD.columns)
+    assert list(judged.table.index) == list(BAD.index)
+    assert judged.table.isna().all(axis=None)
+    assert "tau" not in str(judged)
+    assert "tau" not in judged._repr_html_()
+    moments = {check.name: check for check in judged.checks if check.name in ("mean", "sd", "joint")}
+    assert len(moments) == 3
+    assert all(check.passed is None and math.isnan(check.value) for check in moments.values())
+    assert all("weights are" in check.detail for check in moments.values())
+    json.dumps(judged.to_json(), allow_nan=False)
+
+
+def test_khat_beyond_its_limit_is_said_in_plain_words():
+    judged = verdict_of(khat=BAD_KHAT, psis_table=BAD)
+    assert "misses a part of the posterior that matters" in judged.reasons[0]
+    assert "which parameter cannot be said without a baseline" in judged.reasons[0]
+
+
+def test_unknown_khat_is_worded_apart_from_a_bad_one():
+    unknown, bad, near = (
+        verdict_of(khat=khat, baseline_table=GOOD, gates=GOOD_GATES).reasons[-1]
+        for khat in (UNKNOWN_KHAT, BAD_KHAT, NEAR_KHAT)
+    )
+    assert len({unknown, bad, near}) == 3
+    assert "do not, so" in bad
+    assert "nothing is known" in unknown
+    assert "too near" in near
+
+
+@pytest.mark.parametrize(
+    ("corrected", "joint", "verdict", "promise"),
+    [
+        (GOOD, GOOD_JOINT, "correct", True),
+        (GOOD, BAD_JOINT, "reject", False),
+        (BAD, GOOD_JOINT, "reject", False),
+        (None, None, "correct", False),
+    ],
+)
+def test_psis_is_promised_only_where_it_was_seen_to_work(corrected, joint, verdict, promise):
+    judged = verdict_of(
+        baseline_table=BAD, gates=GOOD_GATES, joint=GOOD_JOINT, corrected_table=corrected, corrected_joint=joint
+    )
+    assert judged.verdict == verdict
+    assert ("Correct the draws by PSIS (ppl_models.diagnostics.psis_weights)" in judged.reasons[-1]) is promise
+
+
+def test_unresolved_correction_is_not_promised():
+    rng = np.random.default_rng(8)
+    unresolved = compare(normal_draws(rng, 1, 120), normal_draws(rng, 1, 120))
+    judged = verdict_of(baseline_table=BAD, gates=GOOD_GATES, corrected_table=unresolved)
+    assert judged.verdict == "correct"
+    assert "not resolved" in judged.reasons[-1]
+
+
+@pytest.mark.parametrize("name", ["finite draws", "spread"])
+def test_unsound_draws_reject_whatever_else_is_right(name):
+    unsound = Check(name, 1.0, 0.0, False, "do something", detail="found in `b`")
+    judged = verdict_of(baseline_table=GOOD, gates=GOOD_GATES, soundness=(unsound,))
+    assert judged.verdict == "reject"
+    assert "ound in `b`" in judged.reasons[-1]
+
+
+def test_note_of_a_failed_laplace_is_shown_and_laplace_not_advised():
+    judged = verdict_of(khat=UNKNOWN_KHAT, point_estimate=True, note="negative curvature", config={"guide": "laplace"})
+    assert "negative curvature" in judged.reasons[-1]
+    assert "point estimate" in judged.reasons[-1]
+    assert "Use laplace" not in judged.reasons[-1]
+    assert "Use laplace" in verdict_of(khat=UNKNOWN_KHAT, point_estimate=True).reasons[-1]
+
+
+def test_single_chain_is_said():
+    rng = np.random.default_rng(9)
+    gates = baseline_gates(normal_draws(rng, 1, 4_000))
+    assert "single chain" in verdict_of(baseline_table=GOOD, gates=gates).reasons[0]
+
+
+def test_infinite_errors_are_grammatical():
+    rng = np.random.default_rng(10)
+    moving, still = normal_draws(rng, 1, 1_000), dataset(np.ones((1, 1_000)), rng.normal(size=(1, 1_000, 3)))
+    other = dataset(np.full((1, 1_000), 2.0), still["theta"].to_numpy())
+    for fit, truth, words in (
+        (still, moving, "sd of `tau` is zero: the fit does not vary"),
+        (other, still, "mean of `tau` is another constant than the reference's"),
+    ):
+        assert words in " ".join(verdict_of(baseline_table=compare(fit, truth), gates=GOOD_GATES).reasons)
 
 
 def test_point_estimate_rejects():
@@ -114,9 +225,10 @@ def test_point_estimate_rejects():
 def test_unresolved_moments_prevent_trust():
     rng = np.random.default_rng(2)
     few = compare(normal_draws(rng, 1, 120), normal_draws(rng, 1, 120))
-    for judged in (verdict_of(baseline_table=few, gates=GOOD_GATES), verdict_of(psis_table=few)):
-        assert judged.verdict == "correct"
-        assert "draw more" in " ".join(judged.reasons)
+    against, alone = verdict_of(baseline_table=few, gates=GOOD_GATES), verdict_of(psis_table=few)
+    assert against.verdict == alone.verdict == "correct"
+    assert "sample it longer (draws=)" in against.reasons[-1]
+    assert "raise num_draws" in alone.reasons[-1]
 
 
 def test_collapsed_latent_is_named_without_a_baseline():

@@ -24,7 +24,7 @@ def test_example_prints_what_the_readme_shows(capsys):
     assert _words(printed.splitlines()[0]) == _words(shown.splitlines()[0])
     assert [_words(line)[:2] for line in _checks(printed)] == [_words(line)[:2] for line in _checks(shown)]
     assert "verdict: reject" in printed
-    assert "`tau`" in printed
+    assert "beyond its limit of 0.70" in printed
 
 
 def test_relative_links_lead_to_files():

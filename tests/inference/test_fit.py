@@ -71,7 +71,7 @@ GUIDES = {
     "factory": (lambda: lambda model: AutoDelta(model), "AutoDelta"),
     "function": (lambda: by_hand, "by_hand"),
     "module": (make_amortised, "Amortised"),
-    "method": (lambda: make_amortised().encode, "encode"),
+    "method": (lambda: make_amortised().encode, "Amortised.encode"),
     "factory of a function": (lambda: lambda model: by_hand, "<lambda>"),
 }
 

@@ -4,6 +4,7 @@ import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
+import torch
 from closed_forms import COVARIANCE, DATA, MEAN, SD, regression
 
 import ppl_models as ppl
@@ -143,3 +144,120 @@ def test_eight_schools_centred_normal_is_rejected_and_non_centred_full_rank_is_n
         verdicts[name] = ppl.check(fit, seed=2).verdict
     assert verdicts["eight_schools_centered"] == "reject"
     assert verdicts["eight_schools_noncentered"] != "reject"
+
+
+def two_normals():
+    """a and b, independent standard normals, no data."""
+    pyro.sample("a", dist.Normal(0.0, 1.0))
+    pyro.sample("b", dist.Normal(0.0, 1.0))
+
+
+def half_a_point():
+    pyro.sample("a", dist.Normal(0.0, 1.0))
+    pyro.sample("b", dist.Delta(torch.tensor(0.1, dtype=torch.float64)))
+
+
+def factor_model():
+    pyro.sample("factor", dist.LKJCholesky(3, 2.0))
+    pyro.sample("level", dist.Normal(0.0, 1.0))
+
+
+def correlated_normals():
+    pyro.sample("x", dist.MultivariateNormal(torch.zeros(2), torch.tensor([[1.0, 0.9], [0.9, 1.0]])))
+
+
+def independent_normals():
+    pyro.sample("x", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+
+
+@pytest.mark.statistical
+def test_dropped_correlation_is_not_trusted_though_khat_and_marginals_are_right():
+    fit = ppl.fit(correlated_normals, {}, guide=independent_normals, max_steps=200, seed=1)
+    truth = ppl.fit(correlated_normals, {}, guide=correlated_normals, max_steps=200, seed=1).sample(4_000, seed=9)
+    baseline = truth.copy()
+    baseline.attrs = {}
+    for judged in (ppl.check(fit), ppl.check(fit, baseline=baseline)):
+        checks = {check.name: check for check in judged.checks}
+        assert checks["k-hat"].passed is True
+        assert checks["sd"].passed is not False
+        assert checks["joint"].passed is False
+        assert judged.verdict != "trust"
+        assert "their combination is" in checks["joint"].detail
+        assert checks["joint"].detail.split(" against")[0] in " ".join(judged.reasons)
+
+
+def test_latent_collapsed_to_a_point_is_rejected():
+    judged = ppl.check(ppl.fit(two_normals, {}, guide=half_a_point, max_steps=200, seed=1))
+    assert judged.verdict == "reject"
+    assert "no spread in `b`: a point carries no uncertainty" in " ".join(judged.reasons)
+
+
+def test_elements_that_the_support_fixes_are_no_collapse():
+    """A Cholesky factor has zeros above its diagonal, and a one in its corner."""
+    judged = ppl.check(ppl.fit(factor_model, {}, guide=factor_model, max_steps=200, seed=1))
+    checks = {check.name: check for check in judged.checks}
+    assert checks["spread"].passed is True
+    assert judged.verdict == "trust"
+
+
+def with_draws(monkeypatch, fit, change):
+    """Let the fit's draws be changed before they are judged."""
+    sample = type(fit).sample
+
+    def changed(self, *arguments, **options):
+        tree = sample(self, *arguments, **options)
+        posterior = tree["posterior"].to_dataset().copy(deep=True)
+        change(posterior)
+        tree["posterior"] = posterior
+        return tree
+
+    monkeypatch.setattr(type(fit), "sample", changed)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_draws_that_are_no_numbers_are_rejected_and_do_not_raise(bad, baseline, monkeypatch):
+    fit = fit_of(posterior_but(), max_steps=2)
+
+    def spoil(posterior):
+        posterior["weights"][0, :100, 1] = bad
+
+    with_draws(monkeypatch, fit, spoil)
+    for judged in (ppl.check(fit), ppl.check(fit, baseline=baseline)):
+        assert judged.verdict == "reject"
+        assert "1 % of the draws of `weights[1]` are NaN or infinite" in " ".join(judged.reasons)
+        assert judged.table["mean_error_sd"].isna().all()
+        assert str(judged)
+
+
+def test_own_draws_are_no_baseline():
+    fit = fit_of(posterior_but(), max_steps=2)
+    with pytest.raises(DataError, match="own draws"):
+        ppl.check(fit, baseline=fit.sample(2_000, seed=3))
+
+
+def test_baseline_of_other_data_is_refused(baseline):
+    other = ppl.fit(regression, {**DATA, "y": DATA["y"] + 1.0}, guide=posterior_but(), max_steps=2, seed=1)
+    with pytest.raises(DataError, match="observed data 'y'"):
+        ppl.check(other, baseline=baseline)
+
+
+def test_single_chain_is_said(baseline):
+    one = ppl.sample(regression, DATA, chains=1, warmup=300, draws=2_000, seed=1)
+    judged = ppl.check(fit_of(posterior_but(), max_steps=200), baseline=one)
+    assert "single chain" in " ".join(judged.reasons)
+
+
+def test_failed_laplace_is_rejected_with_its_note(baseline):
+    fit = fit_of("delta")
+    broken = type(fit)(**{**vars_of(fit), "guide_name": "laplace", "status": "diverged", "note": "no proper mode"})
+    said = " ".join(ppl.check(broken, baseline=baseline).reasons)
+    assert "no proper mode" in said
+    assert "Use laplace" not in said
+
+
+def test_weights_that_cannot_be_used_blame_nobody():
+    judged = ppl.check(fit_of(posterior_but(scale=0.3)))
+    assert judged.verdict == "reject"
+    assert judged.table.isna().all(axis=None)
+    assert judged.reasons[0].startswith("k-hat is")
+    assert "weights" not in judged.reasons[0]

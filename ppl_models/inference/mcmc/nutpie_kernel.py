@@ -50,6 +50,7 @@ def run_nutpie(density: CompiledDensity, settings: ChainSettings, update: Update
             raise RejectedPointError("not finite")
         return value, gradient
 
+    start_point(density, settings.seed)  # where there is none, say so before any thread is started
     no_start: list[ModelError] = []
 
     def start(seed: int) -> np.ndarray:
@@ -95,9 +96,10 @@ def run_nutpie(density: CompiledDensity, settings: ChainSettings, update: Update
 
 
 def _wait(sampler: Any) -> Any:
-    # nutpie's own waiting takes Ctrl-C for the end of the run, and a part of the draws for all of them.
+    # nutpie's own waiting takes Ctrl-C for the end of the run, and a part of the draws for all of them; and after an
+    # error its other chains would go on running the model behind our back.
     try:
         return sampler.wait()
-    except KeyboardInterrupt:
+    except BaseException:
         sampler.cancel()
         raise
