@@ -22,7 +22,13 @@ class UnknownNameError(PPLError, LookupError):
 
 
 class DataError(PPLError, ValueError):
-    """The data do not fit the model."""
+    """The data do not fit the model.
+
+    Attributes:
+        whole_numbers: the argument at fault, if it holds whole numbers or truth values; a floating dtype may mend it.
+    """
+
+    whole_numbers: str | None = None
 
 
 class ModelError(PPLError, ValueError):

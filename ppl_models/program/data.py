@@ -29,6 +29,12 @@ class Arguments:
         """The arguments that are tensors, by name."""
         return {name: value for name, value in self.named().items() if isinstance(value, torch.Tensor)}
 
+    def in_dtype(self, name: str, dtype: torch.dtype) -> "Arguments":
+        """The same arguments, one of them converted to a dtype."""
+        convert = {name: self.named()[name].to(dtype)}
+        args = tuple(convert.get(n, value) for n, value in zip(self.names, self.args, strict=True))
+        return Arguments(args, {**self.kwargs, **{k: v for k, v in convert.items() if k in self.kwargs}}, self.names)
+
     def name_of(self, tensor: object) -> str | None:
         """The name of the argument that is this very tensor."""
         return next((name for name, value in self.named().items() if value is tensor), None)

@@ -164,11 +164,14 @@ def _bad_value(name: str, node, error: Exception, arguments: Arguments) -> PPLEr
             f"{where}: its observed value is a {type(value).__name__}, wanted a tensor. "
             "Pass a torch tensor or a NumPy array."
         )
-    return DataError(
+    found = DataError(
         f"{where}: values of dtype {value.dtype}, shape {tuple(value.shape)} do not suit its distribution "
         f"{type(node['fn']).__name__} with support {node['fn'].support}: {first_line(error)}. "
         "Check the values' range and dtype (0/1 outcomes and counts are best given as floats)."
     )
+    if not (value.is_floating_point() or value.is_complex()):
+        found.whole_numbers = source
+    return found
 
 
 def check_guide_covers(guide_trace: Trace, model_trace: Trace, *, needed: set[str]) -> None:

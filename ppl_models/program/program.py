@@ -13,7 +13,7 @@ from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import site_is_subsample
 from torch.distributions import biject_to
 
-from ppl_models.errors import ModelError
+from ppl_models.errors import DataError, ModelError
 from ppl_models.program.data import Arguments, Data, prepare_arguments
 from ppl_models.program.enumeration import choose_evaluator
 from ppl_models.program.first_run import first_run
@@ -206,7 +206,14 @@ def build_program(
     sampleable: Any = ImproperSites()(model)
     sampleable.__wrapped__ = model  # keeps its signature
     with isolated(seed=seed, dtype=dtype, validate=True, parameters=parameters):
-        trace, explicit = first_run(sampleable, arguments)
+        try:
+            trace, explicit = first_run(sampleable, arguments)
+        except DataError as error:
+            if error.whole_numbers is None:
+                raise
+            # Outcomes are often whole numbers or truth values where torch's densities want 0.0 and 1.0.
+            arguments = arguments.in_dtype(error.whole_numbers, dtype)
+            trace, explicit = first_run(sampleable, arguments)
         if parameters is None:
             parameters = Parameters.from_store()
         with isolated(dtype=dtype, validate=True, parameters=parameters, full_data=True):

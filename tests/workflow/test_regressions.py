@@ -91,3 +91,17 @@ def test_new_covariates_have_the_group_that_arviz_gives_them():
     tree = fit.predict(3, data={"x": X[:4], "y": None})
     assert tree["predictions_constant_data"]["x"].shape == (4,)
     assert "constant_data" not in tree.children
+
+
+@pytest.mark.parametrize("dtype", [int, bool, "Int64"])
+def test_outcomes_may_be_whole_numbers_or_truth_values(dtype):
+    def coin(y):
+        chance = pyro.sample("chance", dist.Beta(1.0, 1.0))
+        with pyro.plate("row", len(y)):
+            pyro.sample("y", dist.Bernoulli(chance), obs=y)
+
+    outcomes = pd.Series([1, 0, 1, 1]).astype(dtype)
+    fit = ppl.fit(coin, {"y": outcomes}, guide="normal", max_steps=5)
+    assert fit.program.observed_values["y"].tolist() == [1.0, 0.0, 1.0, 1.0]
+    with pytest.raises(DataError, match="argument 'y'"):
+        ppl.fit(coin, {"y": np.array([1, 0, 7, 1])}, guide="normal", max_steps=5)
