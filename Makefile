@@ -26,7 +26,8 @@ fmt: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 
 notebooks: $(VENV)/.installed-dev
-	$(BIN)/jupytext --to ipynb --execute notebooks/*.py
+	$(BIN)/jupytext --to ipynb notebooks/*.py
+	$(BIN)/jupyter-execute --inplace notebooks/*.ipynb
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/elbo.py
