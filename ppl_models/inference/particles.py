@@ -11,6 +11,7 @@ from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import site_is_subsample
 
 from ppl_models.program import Parameters, Program, can_vmap, isolated, map_draws
+from ppl_models.program.batching import NOT_VECTORISABLE
 from ppl_models.program.handlers import FromValues, is_latent
 from ppl_models.program.nodes import nodes_of
 
@@ -46,8 +47,7 @@ def can_vectorise(program: Program, guide: Callable, kind: type[ELBO]) -> bool:
                 trace = poutine.trace(guide).get_trace(*args, **kwargs)
             single = poutine.trace(guide).get_trace(*args, **kwargs)
             alone = [_score(program, guide, _particle(trace, single, dim, i)) for i in range(NUM_TRIAL)]
-    except (RuntimeError, ValueError, IndexError, KeyError, TypeError, AssertionError, NotImplementedError):
-        # Any of these is how an operation says that it does not know the extra axis.
+    except NOT_VECTORISABLE:
         return False
     wanted = sum(alone) / NUM_TRIAL
     return abs(together - wanted) <= RELATIVE_TOLERANCE[program.dtype] * max(1.0, *(abs(x) for x in alone))

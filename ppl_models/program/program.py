@@ -148,15 +148,14 @@ class Program:
     def unconstrain(self, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """The flat unconstrained vector of one draw of the constrained latents."""
         trace = self._trace(FromValues(values))
-        parts = []
-        for site in self.sites.latent:
-            node = nodes_of(trace)[site.name]
-            parts.append(biject_to(node["fn"].support).inv(node["value"]).reshape(-1))
-        return torch.cat(parts)
+        return self._flat(trace)
 
     def prior_draw(self) -> torch.Tensor:
         """The unconstrained vector of one draw of the prior (improper sites: of their starting values)."""
         trace = self._trace(FromValues({}), enumerate_discrete=False)
+        return self._flat(trace)
+
+    def _flat(self, trace: Trace) -> torch.Tensor:
         parts = []
         for site in self.sites.latent:
             node = nodes_of(trace)[site.name]
