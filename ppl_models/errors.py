@@ -43,6 +43,10 @@ class FileError(PPLError, OSError):
     """A file cannot be read or written."""
 
 
+class CaptureError(PPLError, RuntimeError):
+    """A model cannot be captured as a graph, or a graph cannot be compiled; a slower backend runs it all the same."""
+
+
 class PPLWarning(UserWarning):
     """Base of the library's warnings."""
 

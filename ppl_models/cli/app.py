@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ppl_models.cli import checking, doctor, fitting, problems
+from ppl_models.cli import cache, checking, doctor, fitting, problems
 
 app = typer.Typer(
     name="ppl-models",
@@ -43,6 +43,7 @@ app.command("fit")(fitting.fit)
 app.command("check")(checking.check)
 app.command("compare")(checking.compare)
 app.command("doctor")(doctor.doctor)
+app.add_typer(cache.app, name="cache")
 
 
 def main() -> None:

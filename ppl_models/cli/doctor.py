@@ -4,6 +4,7 @@ import importlib
 import platform
 import re
 import time
+import warnings
 from importlib import metadata
 from typing import Annotated, Any
 
@@ -90,9 +91,12 @@ def _tiny_data() -> dict[str, Any]:
 
 
 def _backends(quick: bool) -> list[Finding]:
-    from ppl_models.engine import BACKENDS
+    from ppl_models.engine import COMPILERS
 
-    return [_backend(name, backend.available(), quick) for name, backend in BACKENDS.items()]
+    return [
+        _finding("backend", "eager", OK, "Pyro itself"),
+        *(_backend(name, backend.available(), quick) for name, backend in COMPILERS.items()),
+    ]
 
 
 def _backend(name: str, missing: str | None, quick: bool) -> Finding:
@@ -100,22 +104,22 @@ def _backend(name: str, missing: str | None, quick: bool) -> Finding:
         return _finding("backend", name, DEGRADED, missing)
     if quick:
         return _finding("backend", name, OK, "available, not tried")
-    from ppl_models.engine import BACKENDS, CaptureError
+    from ppl_models.engine import compile_density
     from ppl_models.program import build_program
 
     program = build_program(_tiny_model, _tiny_data())
-    started = time.perf_counter()
     try:
         import torch
 
-        with program.isolated(seed=0, num_threads=1):
-            value, _ = BACKENDS[name].compile(program)(torch.zeros(program.num_dims, dtype=program.dtype))
-    except CaptureError as error:
-        return _finding("backend", name, DEGRADED, str(error))
+        with program.isolated(seed=0, num_threads=1), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the note says the same
+            density = compile_density(program, name)
+            value, _ = density.gradient(torch.zeros(program.num_dims, dtype=program.dtype))
     except Exception as error:  # whatever is broken here is what this command is for
-        return _finding("backend", name, BROKEN if name == "eager" else DEGRADED, f"{type(error).__name__}: {error}")
-    seconds = time.perf_counter() - started
-    return _finding("backend", name, OK, f"log density {float(value):.3f} of a tiny model in {seconds:.1f} s")
+        return _finding("backend", name, DEGRADED, f"{type(error).__name__}: {error}")
+    if density.backend != name:
+        return _finding("backend", name, DEGRADED, density.note)
+    return _finding("backend", name, OK, f"log density {float(value):.3f} of a tiny model in {density.seconds:.1f} s")
 
 
 def _kernels(quick: bool) -> list[Finding]:

@@ -1,18 +1,27 @@
-"""What runs a program's log density: backends, capture and the proof of parity."""
+"""What runs a program's density and its SVI steps: capture, backends, and the proof of parity."""
 
-from ppl_models.engine.density import BACKENDS, check_backend, compile_density
+from ppl_models.engine.backends import AUTO, COMPILERS, EAGER, check_backend
+from ppl_models.engine.density import CompiledDensity, compile_density
 from ppl_models.engine.elbo_graph import ElboFunction, elbo_function
-from ppl_models.engine.inductor import cpp_compiler
-from ppl_models.engine.protocol import Backend, CaptureError, CompiledDensity
-from ppl_models.engine.svi_graph import CompiledSteps
+from ppl_models.engine.native.build import cpp_compiler
+from ppl_models.engine.optimizers import Adam
+from ppl_models.engine.protocol import Backend, Compiled, Runner
+from ppl_models.engine.svi_graph import CompiledSteps, SviGraph
+from ppl_models.errors import CaptureError
 
 __all__ = [
-    "BACKENDS",
+    "AUTO",
+    "COMPILERS",
+    "EAGER",
+    "Adam",
     "Backend",
     "CaptureError",
+    "Compiled",
     "CompiledDensity",
     "CompiledSteps",
     "ElboFunction",
+    "Runner",
+    "SviGraph",
     "check_backend",
     "compile_density",
     "cpp_compiler",

@@ -1,19 +1,22 @@
 """The negative ELBO of a model and guide as a pure function of flat parameters and standard noise."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyro
 import torch
 
-from ppl_models.engine.noise import NoiseTape
-from ppl_models.engine.protocol import CaptureError
+from ppl_models.engine.noise import NoiseTape, SubsampleTape, draw_subsamples
 from ppl_models.engine.substitution import Substitution
-from ppl_models.errors import first_line
+from ppl_models.errors import CaptureError, first_line
 from ppl_models.program import Program
 from ppl_models.program.batching import NOT_VECTORISABLE, OutOfPlaceRandomness
-from ppl_models.program.elbo import program_log_ratio
+from ppl_models.program.data import Arguments
+from ppl_models.program.elbo import LogRatio
+
+MIN_NOISE_NUMBERS = 1
+"""A vector of noise is never empty: compiled code has no address for nothing."""
 
 
 @dataclass(frozen=True)
@@ -23,31 +26,88 @@ class ElboFunction:
     Attributes:
         program: the model with its data.
         guide: the guide.
+        log_ratio: the estimator of one particle.
+        num_particles: particles, vectorised; they share the subsamples of plates.
         holders: the tensors that hold the parameters, by name in the param store.
         num_normal: standard normal numbers that one particle takes.
         num_uniform: standard uniform numbers that one particle takes.
+        subsamples: size and subsample size of each subsampled plate, by name.
     """
 
     program: Program
     guide: Callable[..., Any]
+    log_ratio: LogRatio
+    num_particles: int
     holders: Mapping[str, torch.Tensor]
     num_normal: int
     num_uniform: int
+    subsamples: Mapping[str, tuple[int, int]]
 
-    def __call__(self, flat: torch.Tensor, normal: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    def __call__(self, flat: torch.Tensor, *noise: torch.Tensor) -> torch.Tensor:
         """Negative ELBO in nats, the mean over particles.
 
         Args:
             flat: all unconstrained parameters, shape (num_parameters,).
-            normal: standard normal noise, shape (particle, num_normal).
-            uniform: standard uniform noise, shape (particle, num_uniform).
+            noise: as `draw_noise` gives it, one step's slice.
         """
-        mapped = torch.func.vmap(self._log_ratio, in_dims=(None, 0, 0), randomness="different")
-        return -mapped(flat, normal, uniform).mean()
+        normal, uniform, *indices = noise
 
-    def _log_ratio(self, flat: torch.Tensor, normal: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-        with Substitution(self._pieces(flat)), NoiseTape(normal, uniform), OutOfPlaceRandomness():
-            return program_log_ratio(self.program, self.guide)
+        def particle(normal: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+            return self.particle(flat, normal, uniform, indices)
+
+        if self.num_particles == 1:
+            return -particle(normal[0], uniform[0])
+        return -torch.func.vmap(particle, randomness="different")(normal, uniform).mean()
+
+    def particle(
+        self, flat: torch.Tensor, normal: torch.Tensor, uniform: torch.Tensor, indices: Sequence[torch.Tensor]
+    ) -> torch.Tensor:
+        """The log ratio of one particle, in nats."""
+        with self.replayed(flat, normal, uniform, indices):
+            return self.log_ratio(self.program, self.guide)
+
+    def replayed(
+        self, flat: torch.Tensor, normal: torch.Tensor, uniform: torch.Tensor, indices: Sequence[torch.Tensor]
+    ) -> Any:
+        """A context in which model and guide see these parameters and this noise."""
+        tape = SubsampleTape(dict(zip(self.subsamples, indices, strict=True)))
+        return _Together(Substitution(self._pieces(flat)), NoiseTape(normal, uniform), OutOfPlaceRandomness(), tape)
+
+    def draw_noise(self, count: int) -> list[torch.Tensor]:
+        """Noise of `count` steps, each tensor of shape (step, ...): normal, uniform, indices of each subsample."""
+        shape = (count, self.num_particles)
+        dtype = self.program.dtype
+        normal = torch.randn(*shape, max(self.num_normal, MIN_NOISE_NUMBERS), dtype=dtype)
+        if self.num_uniform:
+            uniform = torch.rand(*shape, self.num_uniform, dtype=dtype)
+        else:
+            uniform = torch.zeros(*shape, MIN_NOISE_NUMBERS, dtype=dtype)
+        return [normal, uniform, *draw_subsamples(list(self.subsamples.values()), count)]
+
+    @property
+    def data(self) -> tuple[torch.Tensor, ...]:
+        """The tensors that the model is called with."""
+        return tuple(self.program.arguments.tensors().values())
+
+    @property
+    def numbers_per_step(self) -> int:
+        """How many numbers of noise one step takes."""
+        numbers = self.num_particles * (self.num_normal + self.num_uniform)
+        return max(1, numbers + sum(size for _, size in self.subsamples.values()))
+
+    def with_arguments(self, arguments: Arguments) -> "ElboFunction":
+        """The same function of other data."""
+        return replace(self, program=replace(self.program, arguments=arguments))
+
+    def flat_parameters(self) -> torch.Tensor:
+        """The parameters that the holders have now, as one vector."""
+        return torch.cat([holder.detach().reshape(-1) for holder in self.holders.values()]).to(self.program.dtype)
+
+    def write(self, flat: torch.Tensor) -> None:
+        """Give the holders the values of one vector."""
+        with torch.no_grad():
+            for holder, piece in zip(self.holders.values(), self._pieces(flat).values(), strict=True):
+                holder.copy_(piece)
 
     def _pieces(self, flat: torch.Tensor) -> dict[int, torch.Tensor]:
         pieces, start = {}, 0
@@ -57,32 +117,59 @@ class ElboFunction:
             start = stop
         return pieces
 
-    def flat_parameters(self) -> torch.Tensor:
-        """The parameters that the holders have now, as one vector."""
-        return torch.cat([holder.detach().reshape(-1) for holder in self.holders.values()])
 
-    def write(self, flat: torch.Tensor) -> None:
-        """Give the holders the values of one vector."""
-        with torch.no_grad():
-            for holder, piece in zip(self.holders.values(), self._pieces(flat).values(), strict=True):
-                holder.copy_(piece)
-
-
-def elbo_function(program: Program, guide: Callable[..., Any]) -> ElboFunction:
+def elbo_function(
+    program: Program, guide: Callable[..., Any], log_ratio: LogRatio, num_particles: int = 1
+) -> ElboFunction:
     """Describe the ELBO of a guide whose parameters are in the param store.
 
+    Args:
+        program: the model with its data.
+        guide: the guide; every site of it reparameterised.
+        log_ratio: the estimator of one particle.
+        num_particles: particles a step.
+
     Raises:
-        CaptureError: the guide is not reparameterised, or draws random numbers that are neither normal nor uniform.
+        CaptureError: the guide has no parameter, or a site that is not reparameterised; the message names it.
     """
     holders = {name: holder for name, holder in pyro.get_param_store().named_parameters() if holder.requires_grad}
     if not holders:
         raise CaptureError("the guide has no parameter to learn")
-    tape = NoiseTape()
+    _require_reparameterised(program, guide)
+    tape, subsamples = NoiseTape(), SubsampleTape()
     try:
-        with torch.no_grad(), tape, OutOfPlaceRandomness():
-            program_log_ratio(program, guide)
+        with torch.no_grad(), tape, OutOfPlaceRandomness(), subsamples:
+            log_ratio(program, guide)
     except NOT_VECTORISABLE as error:
-        raise CaptureError(f"capture failed: {type(error).__name__}: {first_line(error)}") from error
-    if tape.num_other:
-        raise CaptureError("model or guide draws random numbers that are neither normal nor uniform")
-    return ElboFunction(program, guide, holders, tape.num_normal, tape.num_uniform)
+        raise CaptureError(f"{type(error).__name__}: {first_line(error)}") from error
+    return ElboFunction(
+        program, guide, log_ratio, num_particles, holders, tape.num_normal, tape.num_uniform, subsamples.sizes
+    )
+
+
+def _require_reparameterised(program: Program, guide: Callable[..., Any]) -> None:
+    with torch.no_grad():
+        trace = pyro.poutine.trace(guide).get_trace(*program.arguments.args, **program.arguments.kwargs)
+    for name, node in trace.nodes.items():
+        if node["type"] != "sample" or node["is_observed"] or pyro.poutine.util.site_is_subsample(node):
+            continue
+        if not node["fn"].has_rsample:
+            raise CaptureError(
+                f"the guide's site '{name}' ({type(node['fn']).__name__}) is not reparameterised: its gradient needs a "
+                "score function, which Pyro runs. Use a distribution with rsample, or enumerate the site in the model"
+            )
+
+
+class _Together:
+    """Several contexts as one, entered in order."""
+
+    def __init__(self, *contexts: Any):
+        self.contexts = contexts
+
+    def __enter__(self) -> None:
+        for context in self.contexts:
+            context.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        for context in reversed(self.contexts):
+            context.__exit__(*error)

@@ -1,9 +1,11 @@
-"""Standard noise as an input: torch's random calls read from a tape in place of a generator."""
+"""Standard noise as an input: random calls read from a tape in place of a generator."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import site_is_subsample
 from torch.overrides import TorchFunctionMode
 
 
@@ -11,13 +13,13 @@ class NoiseTape(TorchFunctionMode):
     """Serve standard normal and uniform numbers from two vectors, in the order in which they are asked for.
 
     Without vectors it only counts what is asked for, in `num_normal` and `num_uniform`, and serves constants. Other
-    random operations (gamma, Poisson, …) keep torch's generator, and are counted in `num_other`.
+    random operations (gamma, Poisson, …) keep torch's generator.
     """
 
     def __init__(self, normal: torch.Tensor | None = None, uniform: torch.Tensor | None = None):
         super().__init__()
         self.normal, self.uniform = normal, uniform
-        self.num_normal = self.num_uniform = self.num_other = 0
+        self.num_normal = self.num_uniform = 0
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -29,14 +31,11 @@ class NoiseTape(TorchFunctionMode):
             return take(args[0].shape, kwargs.get("dtype", args[0].dtype))
         if func is torch.normal:
             return self._general_normal(func, args, kwargs)
-        if func in OTHER_RANDOM:
-            self.num_other += 1
         return func(*args, **kwargs)
 
     def _general_normal(self, func: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> torch.Tensor:
         mean, std = (*args, kwargs.get("mean"), kwargs.get("std"))[:2]
         if not (isinstance(mean, torch.Tensor) and isinstance(std, torch.Tensor)):
-            self.num_other += 1
             return func(*args, **kwargs)
         return mean + std * self._take_normal(torch.broadcast_shapes(mean.shape, std.shape), mean.dtype)
 
@@ -53,22 +52,40 @@ class NoiseTape(TorchFunctionMode):
         return self.uniform[start : self.num_uniform].reshape(shape)
 
 
-OTHER_RANDOM = frozenset(
-    {
-        torch.bernoulli,
-        torch.binomial,
-        torch.multinomial,
-        torch.poisson,
-        torch.randint,
-        torch.randperm,
-        torch._standard_gamma,
-        torch._sample_dirichlet,
-        torch.Tensor.bernoulli_,
-        torch.Tensor.geometric_,
-        torch.Tensor.log_normal_,
-        torch.Tensor.random_,
-    }
-)
+class SubsampleTape(Messenger):
+    """Serve the indices of subsampled plates, by the plate's name.
+
+    A plate that is not served draws its own, and is noted in `sizes`: name -> (size, subsample size).
+    """
+
+    def __init__(self, indices: dict[str, torch.Tensor] | None = None):
+        super().__init__()
+        self.indices = indices or {}
+        self.sizes: dict[str, tuple[int, int]] = {}
+
+    def _pyro_sample(self, msg):
+        if not site_is_subsample(msg) or msg["value"] is not None:
+            return
+        size, subsample_size = msg["fn"].size, msg["fn"].subsample_size
+        if subsample_size is None or subsample_size >= size:
+            return
+        self.sizes[msg["name"]] = (size, subsample_size)
+        if msg["name"] in self.indices:
+            msg["value"], msg["done"] = self.indices[msg["name"]], True
+
+
+def draw_subsamples(sizes: Sequence[tuple[int, int]], count: int) -> list[torch.Tensor]:
+    """Indices without repetition, uniform over subsets, in random order: for each plate, shape (count, subsample size).
+
+    Seeded by torch's generator. The cost grows with the subsample, not with the plate (Floyd's method).
+    """
+    import numpy as np
+
+    generator = np.random.default_rng(int(torch.randint(2**62, ())))
+    return [
+        torch.from_numpy(np.stack([generator.choice(size, wanted, replace=False) for _ in range(count)]))
+        for size, wanted in sizes
+    ]
 
 
 def _shape_of(args: tuple, kwargs: dict[str, Any]) -> torch.Size:

@@ -1,45 +1,43 @@
-"""What the engine gives: a compiled log density with its gradient, and what a backend must offer."""
+"""What a backend must offer: code for a captured graph, bound to tensors and run step by step."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Protocol
 
-import numpy as np
 import torch
 
-from ppl_models.program import Program
-
-GradientFunction = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
-"""Takes the flat unconstrained vector, shape (dim,); returns (log density in nats, gradient of shape (dim,))."""
+from ppl_models.engine.graph import Graph
 
 
-@dataclass(frozen=True)
-class CompiledDensity:
-    """A log density and its gradient as a plain function of a NumPy vector.
+class Runner(Protocol):
+    """Compiled code bound to its state, which it changes in place, and to the inputs that stay."""
 
-    Attributes:
-        backend: what runs it: "eager" or "inductor".
-        seconds: time spent on compiling.
-        note: why a faster backend was not used; empty otherwise.
-    """
+    def run(
+        self, count: int, streams: Sequence[torch.Tensor], results: Sequence[torch.Tensor], *, guard: bool = False
+    ) -> int:
+        """Run up to `count` steps.
 
-    program: Program
-    gradient: GradientFunction
-    backend: str
-    seconds: float
-    note: str = ""
+        Args:
+            count: how many.
+            streams: inputs that are new at every step, each of shape (step, ...), contiguous.
+            results: filled, each of shape (step, ...).
+            guard: stop behind a step whose first result is not finite.
 
-    def __call__(self, flat: np.ndarray) -> tuple[float, np.ndarray]:
-        """Log density in nats at an unconstrained vector of shape (dim,), and its gradient, shape (dim,), float64.
-
-        Call it inside `program.isolated()`.
+        Returns:
+            The number of steps made.
         """
-        value, gradient = self.gradient(torch.as_tensor(flat, dtype=self.program.dtype))
-        return float(value), gradient.numpy().astype(np.float64, copy=False)
+        ...
+
+
+class Compiled(Protocol):
+    """Compiled code of one graph, whatever the values of its inputs."""
+
+    def bind(self, state: Sequence[torch.Tensor], fixed: Sequence[torch.Tensor]) -> Runner:
+        """Bind the code to tensors: the state, then what stays the same at every step."""
+        ...
 
 
 class Backend(Protocol):
-    """One way to run a program's log density. A backend is one file with one of these, listed in `density.py`."""
+    """One way to run a captured graph. A backend is one file with one of these, listed in `backends.py`."""
 
     name: str
 
@@ -47,14 +45,14 @@ class Backend(Protocol):
         """None where this backend can run here, else what is missing."""
         ...
 
-    def compile(self, program: Program) -> GradientFunction:
-        """The log density and gradient of a program.
-
-        Raises:
-            CaptureError: this program cannot be captured or compiled.
-        """
+    def is_compiled(self, graph: Graph) -> bool:
+        """Whether `compile` would be quick, because this graph was compiled before."""
         ...
 
+    def compile(self, graph: Graph) -> Compiled:
+        """Compile a graph.
 
-class CaptureError(Exception):
-    """A program cannot be turned into a graph; the message names the cause in one line."""
+        Raises:
+            CaptureError: this backend cannot compile it.
+        """
+        ...

@@ -1,132 +1,266 @@
-"""One whole SVI step (ELBO, gradient, Adam) as one compiled graph."""
+"""Whole SVI steps (ELBO, gradient, optimiser) as one captured graph, run many at a time by a backend."""
 
-import warnings
-from collections.abc import Sequence
-from typing import Any
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
-from torch.fx.experimental.proxy_tensor import make_fx
 
-from ppl_models.engine.capture import MAX_NODES
 from ppl_models.engine.elbo_graph import ElboFunction
-from ppl_models.engine.protocol import CaptureError
-from ppl_models.errors import first_line
+from ppl_models.engine.graph import Graph, capture
+from ppl_models.engine.optimizers import Adam
+from ppl_models.engine.proof import agree, largest_difference
+from ppl_models.engine.protocol import Backend, Runner
+from ppl_models.errors import CaptureError
+from ppl_models.program.data import Arguments
 
-EPSILON = 1e-8
 NUM_PROOFS = 2
-RELATIVE_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
+PROOF_SEED = 2026
+NOISE_NUMBERS, NOISE_STEPS = 2**20, 1_000
+"""Most numbers of noise, and most steps of it, drawn at once; both decide about the order of random numbers."""
+SECONDS_AWAY = 0.25
+"""Longest time without a look at the keyboard."""
+
+Batch = Sequence[torch.Tensor]
+
+
+class SviGraph:
+    """One SVI step of a fit as a graph.
+
+    Args:
+        elbo: the negative ELBO as a pure function, at the fit's first data.
+        optimizer: the rule of the steps.
+        num_threads: threads that a compiled step may use.
+        minibatches: whether the data change from step to step.
+
+    Raises:
+        CaptureError: the step cannot be captured; the message says why.
+    """
+
+    def __init__(self, elbo: ElboFunction, optimizer: Adam, *, num_threads: int = 1, minibatches: bool = False):
+        self.elbo, self.optimizer, self.minibatches = elbo, optimizer, minibatches
+        flat = elbo.flat_parameters()
+        data = elbo.data
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(PROOF_SEED)
+            streams, other = (self._streams(elbo.draw_noise(1), data) for _ in range(2))
+            self.graph: Graph = capture(
+                self.step,
+                optimizer.start(flat),
+                streams,
+                () if minibatches else data,
+                other_streams=other,
+                num_threads=num_threads,
+            )
+
+    def _streams(self, noise: Sequence[torch.Tensor], data: Batch) -> list[torch.Tensor]:
+        schedule = self.optimizer.schedule(0, np.ones(1), self.elbo.program.dtype)
+        return [schedule[0], *(tensor[0].contiguous() for tensor in noise), *(data if self.minibatches else ())]
+
+    def step(self, *inputs: torch.Tensor) -> tuple[torch.Tensor]:
+        """One step, in torch: state (changed in place), schedule, noise and perhaps data in, loss out."""
+        return self.step_of(self.elbo, *inputs)
+
+    def step_of(self, elbo: ElboFunction, *inputs: torch.Tensor) -> tuple[torch.Tensor]:
+        """One step with the data of another ELBO."""
+        *state, schedule = inputs[:4]
+        noise = inputs[4 : 4 + 2 + len(elbo.subsamples)]
+        gradient, loss = torch.func.grad_and_value(elbo)(state[0], *noise)
+        for old, new in zip(
+            state, self.optimizer.update(tuple(state), gradient, schedule, self._pieces()), strict=True
+        ):
+            old.copy_(new)
+        return (loss,)
+
+    def of(self, elbo: ElboFunction) -> "SviGraph":
+        """The same step captured for data of other shapes."""
+        return SviGraph(elbo, self.optimizer, num_threads=self.graph.num_threads, minibatches=self.minibatches)
+
+    def turned(self) -> ElboFunction:
+        """The ELBO of the same data in reverse order: other values of the same shapes."""
+        arguments = self.elbo.program.arguments
+        turned = {name: tensor.flip(0) if tensor.dim() else tensor for name, tensor in arguments.tensors().items()}
+        return self.elbo.with_arguments(arguments.with_tensors(turned))
+
+    def _pieces(self) -> list[slice]:
+        ends = np.cumsum([holder.numel() for holder in self.elbo.holders.values()])
+        return [slice(int(end) - h.numel(), int(end)) for end, h in zip(ends, self.elbo.holders.values(), strict=True)]
 
 
 class CompiledSteps:
-    """Adam on a compiled ELBO, step by step (Kingma and Ba 2015).
+    """SVI steps on compiled code.
 
     The parameters live in one vector here; `write` hands them to the tensors that the program holds.
 
     Args:
-        elbo: the negative ELBO as a pure function.
-        num_particles: particles per step.
-        step_size: first step size; `set_factor` scales it.
-        betas: decay of Adam's averages of the gradient and of its square.
-        chunk: steps whose noise is drawn at once.
+        svi: the captured step.
+        backend: what compiles and runs it.
+        batches: gives the data of one step after the other, for a captured step with minibatches. Batches of another
+            shape (the last of an epoch) are captured and compiled when they first come.
 
     Raises:
-        CaptureError: the step cannot be captured or compiled, or gives other numbers than eager.
+        CaptureError: the step cannot be compiled, or gives other numbers than eager.
     """
 
-    def __init__(
-        self,
-        elbo: ElboFunction,
-        num_particles: int,
-        step_size: float,
-        betas: tuple[float, float] = (0.9, 0.999),
-        chunk: int = 50,
-    ):
-        self.elbo = elbo
-        self.num_particles = num_particles
-        self.step_size = step_size
-        self.betas = betas
-        self.chunk = chunk
-        self.dtype = elbo.program.dtype
-        flat = elbo.flat_parameters().to(self.dtype)
-        self.state = [flat, torch.zeros_like(flat), torch.zeros_like(flat), torch.zeros((), dtype=self.dtype)]
-        self.rate = torch.tensor(step_size, dtype=self.dtype)
-        self.noise: list[tuple[torch.Tensor, torch.Tensor]] = []
-        example = [*self.state, *self._draw(1)[0], self.rate]
-        self.compiled = _compile(lambda *args: adam_step(elbo, betas, *args), example)
-        self._prove()
+    def __init__(self, svi: SviGraph, backend: Backend, batches: Iterator[Arguments] | None = None):
+        self.svi, self.elbo, self.optimizer, self.backend = svi, svi.elbo, svi.optimizer, backend
+        self.state = tuple(value.clone() for value in svi.graph.state)
+        self.num_steps = 0
+        self.seconds_per_step: float | None = None
+        self.failed: FailedStep | None = None
+        self._batches = _Ahead(batches) if batches is not None else None
+        self._runners: dict[Shapes, Runner] = {}
+        self._noise: list[torch.Tensor] = []
+        self._left = 0
+        self._runner(svi.elbo)
 
-    def __call__(self) -> float:
-        """Make one step; returns its loss in nats."""
-        if not self.noise:
-            self.noise = self._draw(self.chunk)
-        with torch.no_grad():
-            *self.state, loss = self.compiled(*self.state, *self.noise.pop(), self.rate)
-        return float(loss)
+    def run(self, factors: np.ndarray, losses: list[float]) -> None:
+        """Make steps, and append their losses in nats; stop behind one that is not finite.
 
-    def set_factor(self, factor: float) -> None:
-        """Scale the step size, relative to the first one."""
-        self.rate.fill_(self.step_size * factor)
+        Args:
+            factors: step size at each step over the first one, shape (step,).
+            losses: what is appended to, also where Ctrl-C ends it.
+        """
+        done = 0
+        while done < len(factors):
+            if not self._left:
+                self._left = min(NOISE_STEPS, max(1, NOISE_NUMBERS // self.elbo.numbers_per_step))
+                self._noise = self.elbo.draw_noise(self._left)
+            elbo, data, count = self._data(min(len(factors) - done, self._left, self._count_for(SECONDS_AWAY)))
+            schedule = self.optimizer.schedule(self.num_steps, factors[done : done + count], self.elbo.program.dtype)
+            noise = [tensor[len(tensor) - self._left :][:count] for tensor in self._noise]
+            finite = self._run(self._runner(elbo), [schedule, *noise, *data], count, losses)
+            self._left -= count
+            done += count
+            if not finite:
+                self.failed = replace(self.failed, elbo=elbo) if self.failed else None
+                return
+
+    def _run(self, runner: Runner, streams: Batch, count: int, losses: list[float]) -> bool:
+        found = torch.full((count,), torch.nan, dtype=self.elbo.program.dtype)
+        before = tuple(value.clone() for value in self.state)
+        started = time.perf_counter()
+        try:
+            runner.run(count, streams, [found], guard=True)
+        finally:
+            # Also where Ctrl-C comes: the steps were made, whether or not Python learns how many.
+            self.seconds_per_step = (time.perf_counter() - started) / count
+            made = _num_finite(found)
+            losses.extend(found[:made].tolist())
+            self.num_steps += made
+        if made < count:
+            losses.append(float(found[made]))
+            self._return_to_finite(runner, before, streams, made)
+        return made == count
 
     def write(self) -> None:
         """Hand the parameters to the tensors that the program holds."""
         self.elbo.write(self.state[0])
 
-    def _draw(self, count: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        normal = torch.randn(count, self.num_particles, self.elbo.num_normal, dtype=self.dtype)
-        uniform = torch.rand(count, self.num_particles, self.elbo.num_uniform, dtype=self.dtype)
-        return list(zip(normal.unbind(), uniform.unbind(), strict=True))
+    def _count_for(self, seconds: float) -> int:
+        if self.seconds_per_step is None:
+            return 1
+        return max(1, int(seconds / max(self.seconds_per_step, 1e-7)))
 
-    def _prove(self) -> None:
-        """Compare compiled steps with the same steps run by torch on the program, with noise unseen in capture."""
-        state = self.state
-        for normal, uniform in self._draw(NUM_PROOFS):
-            flat, first, second, count = state
-            wanted = adam_step(self.elbo, self.betas, flat, first, second, count, normal, uniform, self.rate)
-            with torch.no_grad():
-                found = self.compiled(*state, normal, uniform, self.rate)
-            for one, other in zip(found, wanted, strict=True):
-                scale = other.abs().max().clamp_min(1.0)
-                if not bool(((one - other).abs() <= RELATIVE_TOLERANCE[self.dtype] * scale).all()):
-                    raise CaptureError(
-                        f"a compiled step differs from eager's by {float((one - other).abs().max()):.3g}: do model or "
-                        "guide change Python state while they run?"
-                    )
-            state = list(wanted[:4])
+    def _data(self, count: int) -> tuple[ElboFunction, list[torch.Tensor], int]:
+        """The data of the next steps, as long as they have the same shapes; how many steps these are."""
+        if self._batches is None:
+            return self.elbo, [], count
+        batches = self._batches.take(count, self.elbo.numbers_per_step)
+        tensors = [list(batch.tensors().values()) for batch in batches]
+        return self.elbo.with_arguments(batches[0]), [torch.stack(s) for s in zip(*tensors, strict=True)], len(batches)
+
+    def _runner(self, elbo: ElboFunction) -> Runner:
+        shapes = _shapes(elbo.program.arguments)
+        if shapes not in self._runners:
+            svi = self.svi if not self._runners else self.svi.of(elbo)
+            runner = self.backend.compile(svi.graph).bind(self.state, svi.graph.fixed)
+            self._prove(svi, runner)
+            self._runners[shapes] = runner
+        return self._runners[shapes]
+
+    def _return_to_finite(self, runner: Runner, before: Batch, streams: Batch, made: int) -> None:
+        """Go back to the last parameters whose loss was finite, and remember the step that failed."""
+        for value, old in zip(self.state, before, strict=True):
+            value.copy_(old)
+        scratch = torch.empty(max(made, 1), dtype=self.elbo.program.dtype)
+        if made > 1:
+            runner.run(made - 1, streams, [scratch])
+        kept = self.state[0].clone()
+        if made:
+            runner.run(1, [stream[made - 1 : made] for stream in streams], [scratch])
+        noise = [stream[made] for stream in streams[1 : 3 + len(self.elbo.subsamples)]]
+        self.failed = FailedStep(self.elbo, self.state[0].clone(), tuple(noise))
+        self.state[0].copy_(kept)
+
+    def _prove(self, svi: SviGraph, runner: Runner) -> None:
+        """Compare compiled steps with the same steps run by torch on the program, with noise and data not yet seen."""
+        before = [value.clone() for value in self.state]
+        wanted = [value.clone() for value in self.state]
+        elbo = svi.turned() if svi.minibatches else svi.elbo
+        found = torch.empty(1, dtype=elbo.program.dtype)
+        with torch.random.fork_rng(devices=[]):
+            for proof in range(NUM_PROOFS):
+                torch.manual_seed(PROOF_SEED + 1 + proof)
+                schedule = self.optimizer.schedule(proof, np.ones(1), elbo.program.dtype)
+                data = [tensor[None] for tensor in elbo.data] if svi.minibatches else []
+                streams = [schedule, *elbo.draw_noise(1), *data]
+                torch.manual_seed(proof)
+                with torch.no_grad():
+                    (loss,) = svi.step_of(elbo, *wanted, *(stream[0] for stream in streams))
+                torch.manual_seed(proof)
+                runner.run(1, streams, [found])
+                for one, other, name in zip((found[0], *self.state), (loss, *wanted), NAMES, strict=True):
+                    if not agree(one, other):
+                        raise CaptureError(_disagreement(name, one, other, svi.graph.random))
+        for value, start in zip(self.state, before, strict=True):
+            value.copy_(start)
 
 
-def adam_step(
-    elbo: ElboFunction,
-    betas: tuple[float, float],
-    flat: torch.Tensor,
-    first: torch.Tensor,
-    second: torch.Tensor,
-    count: torch.Tensor,
-    normal: torch.Tensor,
-    uniform: torch.Tensor,
-    rate: torch.Tensor,
-) -> tuple[torch.Tensor, ...]:
-    """One step of Adam, as torch.optim's: parameters, both moments, count of steps, and the loss before the step."""
-    gradient, loss = torch.func.grad_and_value(elbo)(flat, normal, uniform)
-    count = count + 1.0
-    first = betas[0] * first + (1.0 - betas[0]) * gradient
-    second = betas[1] * second + (1.0 - betas[1]) * gradient**2
-    unbiased_first = first / (1.0 - betas[0] ** count)
-    unbiased_second = second / (1.0 - betas[1] ** count)
-    return flat - rate * unbiased_first / (unbiased_second.sqrt() + EPSILON), first, second, count, loss
+NAMES = ("loss", "parameters", "average gradient", "average square of the gradient")
+Shapes = tuple[tuple[int, ...], ...]
 
 
-def _compile(function: Any, example: Sequence[torch.Tensor]) -> Any:
-    import torch._inductor as inductor
+@dataclass(frozen=True)
+class FailedStep:
+    """A step whose loss was not finite: its ELBO, its parameters and its noise."""
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's own, about itself
-            graph = make_fx(function)(*example)
-            if len(graph.graph.nodes) > MAX_NODES:
-                raise CaptureError(f"the captured step has {len(graph.graph.nodes)} operations, more than {MAX_NODES}")
-            return inductor.compile(graph, list(example))
-    except CaptureError:
-        raise
-    except Exception as error:
-        # Tracers and compilers fail in many ways; eager runs all that they refuse.
-        raise CaptureError(f"capture failed: {type(error).__name__}: {first_line(error)}") from error
+    elbo: ElboFunction
+    flat: torch.Tensor
+    noise: tuple[torch.Tensor, ...]
+
+
+class _Ahead:
+    """Takes batches of one shape from an iterator, and keeps the first of another shape for later."""
+
+    def __init__(self, batches: Iterator[Arguments]):
+        self.batches = batches
+        self.kept: Arguments | None = None
+
+    def take(self, count: int, numbers: int) -> list[Arguments]:
+        """At least one and at most `count` batches of one shape, bounded in memory."""
+        first = self.kept if self.kept is not None else next(self.batches)
+        self.kept, taken = None, [first]
+        size = sum(tensor.numel() for tensor in first.tensors().values())
+        while len(taken) < min(count, max(1, NOISE_NUMBERS // max(size, numbers))):
+            following = next(self.batches)
+            if _shapes(following) != _shapes(first):
+                self.kept = following
+                break
+            taken.append(following)
+        return taken
+
+
+def _shapes(arguments: Arguments) -> Shapes:
+    return tuple(tuple(tensor.shape) for tensor in arguments.tensors().values())
+
+
+def _num_finite(found: torch.Tensor) -> int:
+    finite = torch.isfinite(found)
+    return len(found) if bool(finite.all()) else int(torch.argmin(finite.to(torch.int8)))
+
+
+def _disagreement(name: str, found: torch.Tensor, wanted: torch.Tensor, random: Sequence[str]) -> str:
+    text = f"a compiled step's {name} differs from eager's by {largest_difference(found, wanted):.3g}"
+    return text + (f"; the step draws random numbers of its own ({', '.join(random)})" if random else "")

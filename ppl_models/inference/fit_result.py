@@ -45,7 +45,9 @@ class Fit:
         constant_phase: first and one past the last step at the fixed step size.
         note: what went wrong, empty otherwise.
         backend: what made the steps.
+        backend_note: why it was not a faster one; empty otherwise.
         seconds: time spent.
+        timing: seconds by stage: "prepare", then "capture" and "compile" where there was any, and "steps".
         config: the options, the seed and the versions that made it.
         labels: names of axes and their coordinates, as given.
     """
@@ -63,6 +65,8 @@ class Fit:
     seconds: float
     config: Mapping[str, Any]
     labels: Labels = field(repr=False)
+    backend_note: str = ""
+    timing: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self):
         self.losses.setflags(write=False)

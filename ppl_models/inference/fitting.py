@@ -1,7 +1,7 @@
 """`ppl.fit`: a variational posterior by Pyro's own SVI."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +10,7 @@ import pyro.poutine as poutine
 import torch
 from pyro.infer.elbo import ELBO
 from pyro.optim import PyroOptim
+from torch.utils.data import DataLoader
 
 import guides as families
 from ppl_models.engine import check_backend
@@ -18,10 +19,12 @@ from ppl_models.inference.fit_result import Fit
 from ppl_models.inference.guides import GuideSpec, ResolvedGuide, check_guide_name, resolve_guide
 from ppl_models.inference.optimisation import DIVERGED, Trajectory, optimise
 from ppl_models.inference.private import num_module_parameters, private_copy
-from ppl_models.inference.steps import make_steps
+from ppl_models.inference.steps import StepOptions, make_steps
 from ppl_models.options import check_count, check_positive
 from ppl_models.posterior import Coords, Dims, Labels
 from ppl_models.program import Data, Parameters, Program, build_program, check_guide_covers
+from ppl_models.program.batches import batches, first_batch
+from ppl_models.program.data import Arguments
 from ppl_models.progress import progress_bar
 from ppl_models.seeds import check_seed, child_seed
 from ppl_models.versions import versions
@@ -32,7 +35,7 @@ LARGE_MODULE = 100_000
 
 def fit(
     model: Callable[..., Any],
-    data: Data,
+    data: Data | DataLoader[Any],
     *,
     guide: GuideSpec,
     guide_options: Mapping[str, Any] | None = None,
@@ -53,7 +56,10 @@ def fit(
 
     Args:
         model: a Pyro model, function or `PyroModule`; it is not changed, nor is a guide given as a module.
-        data: a mapping, for `model(**data)`, or a tuple, for `model(*data)`. Arrays become tensors.
+        data: a mapping, for `model(**data)`, or a tuple, for `model(*data)`. Arrays become tensors. A `DataLoader`
+            gives such a batch for every step, epoch after epoch; scaling to all the data is the model's part
+            (`pyro.plate(name, size, subsample_size=len(batch))` or `pyro.poutine.scale`), and the fit's own draws and
+            checks see the first batch.
         guide: a family's name (`guides.names()`), an AutoGuide class or instance, a factory `model -> guide`, or a
             guide function or module.
         guide_options: options of a family named by text.
@@ -66,9 +72,12 @@ def fit(
         optimizer: a Pyro optimizer, in place of Adam with the cool-down; then all `max_steps` are made.
         seed: seed of everything random in the fit.
         dtype: floating dtype; None takes float64, or float32 for large networks.
-        backend: what makes the steps. "auto" and "eager": Pyro's own SVI. "inductor": the whole step (ELBO, gradient,
-            Adam) as one compiled graph, ten times faster or more after several seconds of compiling; it pays for long
-            fits. Guides that are not reparameterised, and `elbo` or `optimizer` of your own, are left to Pyro.
+        backend: what makes the steps. "eager": Pyro's own SVI. "native": the whole step (ELBO, gradient, Adam) as
+            machine code that runs without Python, hundreds of times faster after some seconds of compiling, which the
+            cache saves the next time. "inductor": the same graph compiled by torch in this process; slower than native,
+            but also for a GPU. "auto": native where it is cached or where `max_steps` eager steps would take longer
+            than compiling, else eager. What cannot be compiled (guides that are not reparameterised, other estimators
+            than `Trace_ELBO` and `TraceMeanField_ELBO`, other optimizers than Adam and ClippedAdam) is left to Pyro.
         coords: labels of the elements along each dim of the draws.
         dims: names of a site's axes; plates name theirs.
         progress: show one bar, with the smoothed ELBO.
@@ -93,24 +102,27 @@ def fit(
     }
     _check_objects(elbo, optimizer, dtype)
     memo: dict[int, Any] = {}
-    program = _program(model, data, guide, dtype, memo, settings["seed"])
+    program = _program(model, first_batch(data), guide, dtype, memo, settings["seed"])
     labels = Labels(coords or {}, dims or {})
     labels.of_program(program)
     with program.isolated(seed=child_seed(settings["seed"], "fit"), full_data=False, num_threads=_threads(program)):
         resolved = resolve_guide(guide, program, settings["guide_options"], memo, settings["init_scale"])
         _first_guide_run(resolved, program)
         untouched = Parameters.from_store()
-        steps = make_steps(
-            program,
-            resolved.guide,
+        prepared = time.perf_counter()
+        options = StepOptions(
             backend=backend,
             step_size=settings["step_size"],
             num_particles=settings["num_particles"],
             elbo=elbo,
             optimizer=optimizer,
+            max_steps=settings["max_steps"],
+            num_threads=torch.get_num_threads(),
+            batches=_batches(program, data),
         )
+        steps = make_steps(program, resolved.guide, options)
         with progress_bar(f"fit {resolved.name}", settings["max_steps"], show=progress) as update:
-            trajectory = optimise(steps.once, steps.set_factor, settings["max_steps"], update, write=steps.write)
+            trajectory = optimise(steps, settings["max_steps"], update)
         final, trajectory = _finish(resolved, program, trajectory)
         parameters = Parameters.from_store()
         _give_back(untouched, resolved.guide)
@@ -133,10 +145,18 @@ def fit(
         constant_phase=trajectory.constant,
         note=trajectory.note,
         backend=steps.backend,
+        backend_note=steps.note,
         seconds=time.perf_counter() - started,
+        timing={"prepare": prepared - started, **steps.seconds, "steps": trajectory.seconds},
         config=config,
         labels=labels,
     )
+
+
+def _batches(program: Program, data: Any) -> Callable[[], Iterator[Arguments]] | None:
+    if not isinstance(data, DataLoader):
+        return None
+    return lambda: batches(program.model, data, program.arguments, program.dtype)
 
 
 def _check_objects(elbo: object, optimizer: object, dtype: object) -> None:

@@ -65,7 +65,9 @@ def load_fit(
         constant_phase=(header["constant_phase"][0], header["constant_phase"][1]),
         note=header["note"],
         backend=header["backend"],
+        backend_note=header.get("backend_note", ""),
         seconds=header["seconds"],
+        timing=header.get("timing", {}),
         config=header["config"],
         labels=Labels(header["coords"] if coords is None else coords, header["dims"] if dims is None else dims),
     )

@@ -1,20 +1,21 @@
-"""The loop around Pyro's SVI: steps at a fixed step size until the ELBO settles, then a cool-down; then a status."""
+"""The loop around SVI steps: steps at a fixed step size until the ELBO settles, then a cool-down; then a status."""
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import pyro
 import torch
 
+from ppl_models.engine import EAGER
 from ppl_models.errors import ModelError, first_line
 from ppl_models.inference.stationarity import has_settled
+from ppl_models.inference.steps import Steps
 from ppl_models.program import Parameters
 from ppl_models.progress import Update
 
-CHECK_EVERY = 50
+CHECK_EVERY, CHECK_SHARE = 50, 0.05
 COOL_DOWN_SHARE = 0.25
 MAX_COOL_DOWN = 500
 FINAL_STEP_RATIO = 0.01
@@ -63,6 +64,14 @@ class Schedule:
             return step >= self.max_steps
         return step >= min(self.max_steps, self.cooling_from + self.cool_steps)
 
+    def next_check(self, step: int) -> int:
+        """The step before which the trace is looked at again: ever more rarely, so that looking stays cheap."""
+        if self.cooling_from is not None:
+            return min(step + CHECK_EVERY, self.cooling_from + self.cool_steps)
+        interval = max(CHECK_EVERY, int(step * CHECK_SHARE) // CHECK_EVERY * CHECK_EVERY)
+        last = self.max_steps - self.cool_steps
+        return min(step + interval, last if step < last else self.max_steps)
+
     def factor(self, step: int) -> float:
         """The step size at this step over the first one."""
         if self.cooling_from is None or self.cool_steps == 0:
@@ -70,25 +79,15 @@ class Schedule:
         return FINAL_STEP_RATIO ** ((step - self.cooling_from) / self.cool_steps)
 
 
-def optimise(
-    step_once: Callable[[], float],
-    set_step_factor: Callable[[float], None] | None,
-    max_steps: int,
-    update: Update,
-    *,
-    write: Callable[[], None] = lambda: None,
-) -> Trajectory:
+def optimise(steps: Steps, max_steps: int, update: Update) -> Trajectory:
     """Run steps until the ELBO has settled and the step size has come down, or the steps are used up.
 
     Args:
-        step_once: makes one step and returns its loss in nats.
-        set_step_factor: sets the step size, relative to the first one; None leaves the schedule to the optimiser, and
-            then all of `max_steps` are made.
+        steps: makes the steps; where their step size is not adjustable, all of `max_steps` are made.
         max_steps: most steps.
         update: told of the steps done and of the smoothed ELBO.
-        write: hands the parameters to the param store's tensors, for steps that keep them elsewhere.
 
-    The param store ends with the last parameters whose loss was finite (to within `CHECK_EVERY` steps).
+    The param store ends with the last parameters whose loss was finite (to within `CHECK_EVERY` steps for eager steps).
     """
     schedule = Schedule(max_steps)
     losses: list[float] = []
@@ -96,25 +95,22 @@ def optimise(
     started = time.perf_counter()
     try:
         while len(losses) < max_steps and not schedule.finished(len(losses)):
-            step = len(losses)
-            if set_step_factor and schedule.cooling_from is not None:
-                set_step_factor(schedule.factor(step))
-            loss = step_once()
-            if not math.isfinite(loss):
-                status, note = DIVERGED, f"the loss at step {step} was {loss}"
+            first = len(losses)
+            last = min(schedule.next_check(first), max_steps)
+            steps.run(np.array([schedule.factor(step) for step in range(first, last)]), losses)
+            if not math.isfinite(losses[-1]):
+                loss = losses.pop()
+                status, note = DIVERGED, f"the loss at step {len(losses)} was {loss}"
                 break
-            losses.append(loss)
-            if len(losses) % CHECK_EVERY:
-                continue
             update(len(losses), f"ELBO {-float(np.mean(losses[-CHECK_EVERY:])):,.2f}")
-            write()
+            steps.write()
             if not _finite_parameters():
-                status, note = DIVERGED, f"a parameter was not finite at step {step}"
+                status, note = DIVERGED, f"a parameter was not finite at step {len(losses) - 1}"
                 break
             safe = Parameters.from_store()
             if schedule.cooling_from is None:
                 status = CONVERGED if has_settled(np.asarray(losses)) else MAX_STEPS
-                if set_step_factor and (status == CONVERGED or schedule.must_cool(len(losses))):
+                if steps.adjustable and (status == CONVERGED or schedule.must_cool(len(losses))):
                     schedule.start_cooling(len(losses))
     except KeyboardInterrupt:
         status, note = INTERRUPTED, f"stopped by the user after {len(losses)} steps"
@@ -124,9 +120,11 @@ def optimise(
             raise ModelError(f"the first SVI step failed: {type(error).__name__}: {first_line(error)}") from error
         status, note = DIVERGED, f"step {len(losses)} failed: {first_line(error)}"
     if status == DIVERGED:
-        _load(safe)
-    else:
-        write()
+        note = "; ".join(part for part in (note, steps.fault()) if part)
+        if steps.backend == EAGER:
+            _load(safe)
+    if status != DIVERGED or steps.backend != EAGER:
+        steps.write()
     end = schedule.cooling_from if schedule.cooling_from is not None else len(losses)
     return Trajectory(np.asarray(losses), status, (0, end), time.perf_counter() - started, note)
 

@@ -1,23 +1,44 @@
-"""How the steps of a fit are made: by Pyro's own SVI, or by a compiled graph of the whole step."""
+"""How the steps of a fit are made: by Pyro's own SVI, or by compiled code."""
 
+import itertools
+import time
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
-from pyro.infer import SVI, Trace_ELBO, TraceEnum_ELBO
+from pyro.infer import SVI, Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELBO
 from pyro.infer.elbo import ELBO
 from pyro.optim import PyroLRScheduler, PyroOptim
 
-from ppl_models.engine import BACKENDS, CaptureError, CompiledSteps, elbo_function
+from ppl_models.engine import (
+    AUTO,
+    COMPILERS,
+    EAGER,
+    Adam,
+    Backend,
+    CaptureError,
+    CompiledSteps,
+    SviGraph,
+    elbo_function,
+)
 from ppl_models.errors import BackendWarning
+from ppl_models.inference.fault import describe_fault
+from ppl_models.inference.optimizer_rules import as_rule, optimizer_name
 from ppl_models.inference.particles import can_vectorise, can_vmap_particles, default_num_particles
 from ppl_models.inference.vmapped_elbo import VmappedTrace_ELBO
 from ppl_models.program import Program
+from ppl_models.program.data import Arguments
+from ppl_models.program.elbo import LogRatio, log_ratio, mean_field_log_ratio, program_log_ratio
 
 Guide = Callable[..., Any]
 BETAS = (0.9, 0.99)
+COMPILE_SECONDS = 10.0
+"""About what it takes to generate and compile a step."""
+FORWARD_SHARE, STEPS_SHARE = 0.3, 0.5
+"""Share of an eager step that the forward run takes; share of `max_steps` that a fit makes before it has settled."""
 
 
 @dataclass(frozen=True)
@@ -25,85 +46,165 @@ class Steps:
     """The steps of a fit.
 
     Attributes:
-        once: makes one step and returns its loss in nats.
-        set_factor: sets the step size, relative to the first one; None where an optimizer of the user's decides.
+        run: makes one step for each factor of the step size in an array, and appends the losses in nats to a list; it
+            stops behind a loss that is not finite.
+        adjustable: whether the factors count; where an optimizer of the user's decides they do not.
         write: hands the parameters to the param store's tensors, if the steps keep them elsewhere.
+        fault: says what was not finite in the step that failed; empty where that is not known.
         backend: what makes them.
+        note: why it was not a faster one.
         elbo: name of the objective.
         optimizer: name of the optimizer.
         num_particles: ELBO particles per step.
+        seconds: time spent, by stage: "capture" and "compile".
     """
 
-    once: Callable[[], float]
-    set_factor: Callable[[float], None] | None
+    run: Callable[[np.ndarray, list[float]], None]
+    adjustable: bool
     write: Callable[[], None]
+    fault: Callable[[], str]
     backend: str
+    note: str
     elbo: str
     optimizer: str
     num_particles: int
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
-def make_steps(
-    program: Program,
-    guide: Guide,
-    *,
-    backend: str,
-    step_size: float,
-    num_particles: int | None,
-    elbo: ELBO | None,
-    optimizer: PyroOptim | None,
-) -> Steps:
-    """Prepare the steps of a fit whose parameters are in the param store.
+@dataclass(frozen=True)
+class StepOptions:
+    """What decides about the steps of a fit; see `ppl_models.fit`."""
 
-    A compiled step takes seconds to compile, so "auto" leaves the steps to Pyro; and objects of Pyro's that the user
-    gave, only Pyro can run.
-    """
-    if backend == "inductor":
+    backend: str
+    step_size: float
+    num_particles: int | None
+    elbo: ELBO | None
+    optimizer: PyroOptim | None
+    max_steps: int
+    num_threads: int
+    batches: Callable[[], Iterator[Arguments]] | None = None
+
+
+def make_steps(program: Program, guide: Guide, options: StepOptions) -> Steps:
+    """Prepare the steps of a fit whose parameters are in the param store."""
+    if options.backend == EAGER:
+        return _eager(program, guide, options, "")
+    worth = _eager_seconds(program, guide, options)
+    started = time.perf_counter()
+    try:
+        with torch.random.fork_rng(devices=[]):  # eager steps are the same whether capture was tried or not
+            svi = _captured(program, guide, options)
+    except CaptureError as error:
+        return _fall_back(program, guide, options, worth, f"capture: {error}")
+    captured = time.perf_counter() - started
+    notes = []
+    for backend in COMPILERS.values():
+        if options.backend not in (AUTO, backend.name):
+            continue
         try:
-            if elbo is not None or optimizer is not None:
-                raise CaptureError("an elbo or optimizer of your own is run by Pyro")
-            return _compiled(program, guide, step_size, num_particles)
+            if (missing := backend.available()) is not None:
+                raise CaptureError(missing)
+            if options.backend == AUTO and worth < COMPILE_SECONDS and not backend.is_compiled(svi.graph):
+                continue
+            return _compiled(svi, backend, options, captured, "; ".join(notes))
         except CaptureError as error:
-            warnings.warn(f"backend inductor: {error}. Running slower, with eager.", BackendWarning, stacklevel=3)
-    return _eager(program, guide, step_size, num_particles, elbo, optimizer)
+            notes.append(f"backend {backend.name}: {error}")
+    if not notes:
+        return _eager(program, guide, options, f"compiling would take longer than {worth:.1f} s of eager steps")
+    return _fall_back(program, guide, options, worth, "; ".join(notes))
 
 
-def _compiled(program: Program, guide: Guide, step_size: float, num_particles: int | None) -> Steps:
-    if (missing := BACKENDS["inductor"].available()) is not None:
-        raise CaptureError(missing)
-    count = num_particles or default_num_particles(program)
-    steps = CompiledSteps(elbo_function(program, guide), count, step_size, BETAS)
-    kind = TraceEnum_ELBO if program.sites.enumerated else Trace_ELBO
-    return Steps(steps, steps.set_factor, steps.write, "inductor", kind.__name__, "Adam", count)
+def _fall_back(program: Program, guide: Guide, options: StepOptions, worth: float, reason: str) -> Steps:
+    # Who left the choice to us and asks for little work need not hear of it; the fit's `backend_note` says it.
+    asked = options.backend != AUTO
+    own = options.elbo is not None or options.optimizer is not None
+    if asked or (worth >= COMPILE_SECONDS and not own):
+        warnings.warn(f"{reason}. Running slower, with eager.", BackendWarning, stacklevel=4)
+    return _eager(program, guide, options, reason)
 
 
-def _eager(
-    program: Program,
-    guide: Guide,
-    step_size: float,
-    num_particles: int | None,
-    elbo: ELBO | None,
-    optimizer: PyroOptim | None,
-) -> Steps:
-    objective, count = _objective(program, guide, num_particles, elbo)
-    used = optimizer or PyroOptim(torch.optim.Adam, {"lr": step_size, "betas": BETAS})
-    run: Callable[..., Any] = SVI(program.model, guide, used, objective).step
+def _eager_seconds(program: Program, guide: Guide, options: StepOptions) -> float:
+    """About how long the eager steps of the fit would take, from the time of one run of guide and model."""
+    started = time.perf_counter()
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        log_ratio(program.model, guide, program.arguments.args, program.arguments.kwargs)
+    return STEPS_SHARE * options.max_steps * (time.perf_counter() - started) / FORWARD_SHARE
 
-    def once() -> float:
-        loss = float(run(*program.arguments.args, **program.arguments.kwargs))
-        if isinstance(used, PyroLRScheduler):
-            used.step()
-        return loss
 
-    def set_factor(factor: float) -> None:
-        for one in used.optim_objs.values():
-            for group in one.param_groups:
-                group["lr"] = step_size * factor
+def _captured(program: Program, guide: Guide, options: StepOptions) -> SviGraph:
+    estimator, particles = _estimator(program, options)
+    rule = as_rule(options.optimizer) if options.optimizer else Adam(options.step_size, BETAS)
+    elbo = elbo_function(program, guide, estimator, particles)
+    return SviGraph(elbo, rule, num_threads=options.num_threads, minibatches=options.batches is not None)
 
-    # Pyro's optimizers are mostly functions that make a PyroOptim of another class.
-    name = getattr(used.pt_optim_constructor, "__name__", type(used).__name__)
-    adjustable = None if optimizer is not None else set_factor
-    return Steps(once, adjustable, lambda: None, "eager", type(objective).__name__, name, count)
+
+def _estimator(program: Program, options: StepOptions) -> tuple[LogRatio, int]:
+    if options.elbo is None:
+        return program_log_ratio, options.num_particles or default_num_particles(program)
+    kind, particles = type(options.elbo), int(getattr(options.elbo, "num_particles", 1))
+    if kind is TraceMeanField_ELBO:
+        return mean_field_log_ratio, particles
+    if kind is (TraceEnum_ELBO if program.sites.enumerated else Trace_ELBO):
+        return program_log_ratio, particles
+    raise CaptureError(f"{kind.__name__} is run by Pyro; compiled are Trace_ELBO and TraceMeanField_ELBO")
+
+
+def _compiled(svi: SviGraph, backend: Backend, options: StepOptions, captured: float, note: str) -> Steps:
+    started = time.perf_counter()
+    steps = CompiledSteps(svi, backend, options.batches() if options.batches else None)
+    elbo = type(options.elbo).__name__ if options.elbo else _pyro_name(svi.elbo.program)
+    return Steps(
+        run=steps.run,
+        adjustable=options.optimizer is None,
+        write=steps.write,
+        fault=lambda: describe_fault(steps.failed) if steps.failed else "",
+        backend=backend.name,
+        note=note,
+        elbo=elbo,
+        optimizer=optimizer_name(options.optimizer),
+        num_particles=svi.elbo.num_particles,
+        seconds={"capture": captured, "compile": time.perf_counter() - started},
+    )
+
+
+def _pyro_name(program: Program) -> str:
+    return (TraceEnum_ELBO if program.sites.enumerated else Trace_ELBO).__name__
+
+
+def _eager(program: Program, guide: Guide, options: StepOptions, note: str) -> Steps:
+    objective, count = _objective(program, guide, options.num_particles, options.elbo)
+    used = options.optimizer or PyroOptim(torch.optim.Adam, {"lr": options.step_size, "betas": BETAS})
+    svi_step: Callable[..., Any] = SVI(program.model, guide, used, objective).step
+    batches = options.batches() if options.batches else itertools.repeat(program.arguments)
+
+    def run(factors: np.ndarray, losses: list[float]) -> None:
+        for factor in factors:
+            if options.optimizer is None:
+                _set_step_size(used, options.step_size * factor)
+            batch = next(batches)
+            losses.append(float(svi_step(*batch.args, **batch.kwargs)))
+            if isinstance(used, PyroLRScheduler):
+                used.step()
+            if not np.isfinite(losses[-1]):
+                return
+
+    return Steps(
+        run=run,
+        adjustable=options.optimizer is None,
+        write=lambda: None,
+        fault=lambda: "",
+        backend=EAGER,
+        note=note,
+        elbo=type(objective).__name__,
+        optimizer=optimizer_name(options.optimizer),
+        num_particles=count,
+    )
+
+
+def _set_step_size(optimizer: PyroOptim, step_size: float) -> None:
+    for one in optimizer.optim_objs.values():
+        for group in one.param_groups:
+            group["lr"] = step_size
 
 
 def _objective(program: Program, guide: Guide, num_particles: int | None, elbo: ELBO | None) -> tuple[ELBO, int]:

@@ -29,11 +29,14 @@ class Arguments:
         """The arguments that are tensors, by name."""
         return {name: value for name, value in self.named().items() if isinstance(value, torch.Tensor)}
 
+    def with_tensors(self, tensors: Mapping[str, torch.Tensor]) -> "Arguments":
+        """The same arguments with other tensors, by name."""
+        args = tuple(tensors.get(name, value) for name, value in zip(self.names, self.args, strict=True))
+        return Arguments(args, {**self.kwargs, **{k: v for k, v in tensors.items() if k in self.kwargs}}, self.names)
+
     def in_dtype(self, name: str, dtype: torch.dtype) -> "Arguments":
         """The same arguments, one of them converted to a dtype."""
-        convert = {name: self.named()[name].to(dtype)}
-        args = tuple(convert.get(n, value) for n, value in zip(self.names, self.args, strict=True))
-        return Arguments(args, {**self.kwargs, **{k: v for k, v in convert.items() if k in self.kwargs}}, self.names)
+        return self.with_tensors({name: self.named()[name].to(dtype)})
 
     def name_of(self, tensor: object) -> str | None:
         """The name of the argument that is this very tensor."""
@@ -105,7 +108,7 @@ def _convert(name: str, value: Any, dtype: torch.dtype | None) -> Any:
             return value
         value = _tensor_from_array(name, value)
     if not (value.is_floating_point() or value.is_complex()):
-        return value
+        return value.contiguous()
     num_nan = int(torch.isnan(value).sum())
     if num_nan:
         first = tuple(int(i) for i in torch.nonzero(torch.isnan(value))[0])
@@ -113,7 +116,7 @@ def _convert(name: str, value: Any, dtype: torch.dtype | None) -> Any:
             f"argument '{name}': {num_nan} of {value.numel()} values are NaN, the first at index {first}. "
             "Drop or impute them, or pass finite numbers with a mask that the model applies."
         )
-    return value.to(dtype) if dtype is not None and value.is_floating_point() else value
+    return (value.to(dtype) if dtype is not None and value.is_floating_point() else value).contiguous()
 
 
 def _is_array(value: Any) -> bool:

@@ -303,8 +303,12 @@ def same_parameters(first, second):
 
 
 def test_diverged_fit_keeps_the_last_good_parameters():
-    fit = ppl.fit(regression, DATA, guide=by_hand, elbo=Planted(120, lambda: float("nan")), max_steps=1_000, seed=0)
-    good = ppl.fit(regression, DATA, guide=by_hand, num_particles=1, max_steps=100, seed=0)
+    def run(elbo, max_steps):
+        adam = pyro.optim.Adam({"lr": 0.03})  # without a cool-down, which max_steps would decide about
+        return ppl.fit(regression, DATA, guide=by_hand, elbo=elbo, optimizer=adam, max_steps=max_steps, seed=0)
+
+    fit = run(Planted(120, lambda: float("nan")), 1_000)
+    good = run(Planted(10_000, lambda: 0.0), 100)
     assert (fit.status, fit.steps) == ("diverged", 120)
     assert "step 120" in fit.note
     assert "step 120" in repr(fit)

@@ -88,7 +88,7 @@ def test_statistics_of_the_draws(kernel, request):
 @pytest.mark.native
 def test_tree_tells_what_made_it(nutpie):
     assert nutpie.attrs["kernel"] == "nutpie"
-    assert nutpie.attrs["backend"] == "inductor"
+    assert nutpie.attrs["backend"] == "native"
     config = json.loads(nutpie.attrs["config"])
     assert (config["chains"], config["warmup"], config["draws"], config["seed"]) == (4, 300, 1_000, 1)
     gates = json.loads(nutpie.attrs["gates"])

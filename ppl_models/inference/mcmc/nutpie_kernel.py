@@ -1,5 +1,6 @@
 """The nutpie kernel: NUTS in Rust, with mass-matrix adaptation from gradients (Seyboldt et al. 2024)."""
 
+import os
 import warnings
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 from ppl_models.engine import CompiledDensity
 from ppl_models.errors import ModelError
 from ppl_models.inference.mcmc.chains import Chains, ChainSettings
+from ppl_models.inference.mcmc.nutpie_native import StartFunction, native_interface, native_model
 from ppl_models.inference.mcmc.starts import start_point
 from ppl_models.progress import Update
 
@@ -32,24 +34,13 @@ class RejectedPointError(ArithmeticError):
 def run_nutpie(density: CompiledDensity, settings: ChainSettings, update: Update) -> Chains:
     """Run nutpie's NUTS on a compiled log density.
 
-    The density is a Python callable, for which the chains take turns: more threads would only wait for each other.
+    A native density is a C function, and the chains run beside each other; a Python callable holds Python's lock, so
+    with it they take turns: more threads would only wait for each other.
     """
     with warnings.catch_warnings():
         # Importing nutpie imports the old top-level ArviZ, which announces its own successor.
         warnings.simplefilter("ignore")
         import nutpie
-        from nutpie.compiled_pyfunc import from_pyfunc
-    num_dims = density.program.num_dims
-
-    def log_density(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        try:
-            value, gradient = density(flat)
-        except (RuntimeError, ValueError, ArithmeticError) as error:
-            raise RejectedPointError(str(error)) from error
-        if not (np.isfinite(value) and np.isfinite(gradient).all()):
-            raise RejectedPointError("not finite")
-        return value, gradient
-
     start_point(density, settings.seed)  # where there is none, say so before any thread is started
     no_start: list[ModelError] = []
 
@@ -60,15 +51,9 @@ def run_nutpie(density: CompiledDensity, settings: ChainSettings, update: Update
             no_start.append(error)
             raise
 
-    compiled = from_pyfunc(
-        num_dims,
-        make_logp_fn=lambda: log_density,
-        make_expand_fn=lambda *_: lambda flat: {"flat": np.ascontiguousarray(flat)},
-        expanded_dtypes=[np.dtype(np.float64)],
-        expanded_shapes=[(num_dims,)],
-        expanded_names=["flat"],
-        make_initial_point_fn=start,
-    )
+    cores = min(settings.chains, os.cpu_count() or 1)
+    pool = density.pool(cores) if native_interface() else None
+    compiled = native_model(density, pool, start) if pool is not None else _callback_model(density, start)
     run: Any = nutpie.sample  # its overloads leave out the keywords that it takes
     try:
         sampler = run(
@@ -76,7 +61,7 @@ def run_nutpie(density: CompiledDensity, settings: ChainSettings, update: Update
             draws=settings.draws,
             tune=settings.warmup,
             chains=settings.chains,
-            cores=1,
+            cores=cores if pool is not None else 1,
             seed=settings.seed,
             save_warmup=False,
             progress_bar=False,
@@ -93,6 +78,31 @@ def run_nutpie(density: CompiledDensity, settings: ChainSettings, update: Update
     found = result["sample_stats"]
     stats = {ours: np.asarray(found[theirs]) for theirs, ours in STATS.items() if theirs in found}
     return Chains(np.asarray(result["posterior"]["flat"]), stats)
+
+
+def _callback_model(density: CompiledDensity, start: StartFunction) -> Any:
+    from nutpie.compiled_pyfunc import from_pyfunc
+
+    num_dims = density.program.num_dims
+
+    def log_density(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        try:
+            value, gradient = density(flat)
+        except (RuntimeError, ValueError, ArithmeticError) as error:
+            raise RejectedPointError(str(error)) from error
+        if not (np.isfinite(value) and np.isfinite(gradient).all()):
+            raise RejectedPointError("not finite")
+        return value, gradient
+
+    return from_pyfunc(
+        num_dims,
+        make_logp_fn=lambda: log_density,
+        make_expand_fn=lambda *_: lambda flat: {"flat": np.ascontiguousarray(flat)},
+        expanded_dtypes=[np.dtype(np.float64)],
+        expanded_shapes=[(num_dims,)],
+        expanded_names=["flat"],
+        make_initial_point_fn=start,
+    )
 
 
 def _wait(sampler: Any) -> Any:

@@ -1,0 +1,26 @@
+"""What the command line chose, as every part needs it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much to measure.
+
+    Attributes:
+        rounds: blocks of every entrant.
+        quick: small sizes and short blocks, to see that all works.
+        backends: backends of this library, the one to be judged first.
+        say: told what is going on.
+    """
+
+    rounds: int
+    quick: bool
+    backends: tuple[str, ...]
+    say: Callable[[str], None]
+
+    @property
+    def target(self) -> float:
+        """Seconds that one block of steps should take."""
+        return 0.05 if self.quick else 0.4

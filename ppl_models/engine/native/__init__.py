@@ -1,0 +1,1 @@
+"""The native backend: kernels of inductor, driven by C++ without Python."""

@@ -1,0 +1,125 @@
+"""The native backend: one shared object a graph, kept in the cache, run without Python."""
+
+import tempfile
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from ppl_models.engine.cache import Cache
+from ppl_models.engine.graph import Graph
+from ppl_models.engine.native.build import build, compiler_identity, cpp_compiler
+from ppl_models.engine.native.library import Frame, Library, Pool
+from ppl_models.engine.native.lowering import lower
+from ppl_models.engine.native.source import generate
+from ppl_models.errors import CaptureError
+
+OBJECT = "step.so"
+FORMAT = "1"
+"""Of the generated C++ and of its interface; another number leaves what older versions cached alone."""
+KEPT_LIBRARIES = 128
+
+_loaded: OrderedDict[str, Library] = OrderedDict()
+
+
+class NativeCode:
+    """Compiled code of one graph."""
+
+    def __init__(self, library: Library):
+        self.library = library
+
+    def bind(self, state: Sequence[torch.Tensor], fixed: Sequence[torch.Tensor]) -> "NativeRunner":
+        """Bind the code to tensors: the state, then what stays the same at every step."""
+        return NativeRunner(self.library, state, fixed)
+
+
+class NativeRunner:
+    """Compiled code with memory to run in."""
+
+    def __init__(self, library: Library, state: Sequence[torch.Tensor], fixed: Sequence[torch.Tensor]):
+        self._library, self._state, self._fixed = library, tuple(state), tuple(fixed)
+        self._frame: Frame | None = None
+
+    def run(
+        self, count: int, streams: Sequence[torch.Tensor], results: Sequence[torch.Tensor], *, guard: bool = False
+    ) -> int:
+        """Run up to `count` steps; returns how many were made."""
+        if self._frame is None:
+            self._frame = self._library.frame(self._bound(streams))
+        return self._frame.run(count, streams, results, guard=guard)
+
+    def pool(self, streams: Sequence[torch.Tensor], size: int) -> Pool:
+        """The code as a density for several threads at once."""
+        return self._library.pool(self._bound(streams), size)
+
+    def _bound(self, streams: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        return (*self._state, *streams, *self._fixed)
+
+
+class Native:
+    """Inductor's kernels, called by generated C++."""
+
+    name = "native"
+
+    def available(self) -> str | None:
+        """What is missing: a C++ compiler."""
+        if cpp_compiler() is None:
+            return "no C++ compiler found (set CXX, or install g++ or clang++)"
+        return None
+
+    def is_compiled(self, graph: Graph) -> bool:
+        """Whether the code is loaded or cached."""
+        key = _key(graph)
+        return key in _loaded or Cache().get(key) is not None
+
+    def compile(self, graph: Graph) -> NativeCode:
+        """Take the graph's code from memory or from the cache, or generate and compile it."""
+        if any(tensor.device.type != "cpu" for tensor in graph.inputs):
+            raise CaptureError("the native backend runs on the CPU; backend='inductor' serves other devices")
+        key = _key(graph)
+        library = _loaded.get(key) or _from_cache(key)
+        if library is None:
+            cache = Cache()
+            with cache.lock(key):
+                # Another process may have compiled it while this one waited.
+                library = _from_cache(key) or _compiled(graph, key, cache)
+        _loaded[key] = library
+        _loaded.move_to_end(key)
+        while len(_loaded) > KEPT_LIBRARIES:
+            _loaded.popitem(last=False)
+        return NativeCode(library)
+
+
+def _key(graph: Graph) -> str:
+    compiler = cpp_compiler()
+    return graph.key(FORMAT, compiler_identity(compiler) if compiler else "")
+
+
+def _from_cache(key: str) -> Library | None:
+    folder = Cache().get(key)
+    try:
+        return Library(folder / OBJECT) if folder else None
+    except CaptureError:
+        return None  # cleared by another process since
+
+
+def _compiled(graph: Graph, key: str, cache: Cache) -> Library:
+    examples = [_apart(tensor) for tensor in graph.inputs]
+    plan = lower(graph.module, examples, graph.num_threads)
+    streams = range(graph.num_state, graph.num_state + graph.num_streams)
+    content = build(generate(plan, streams, density=graph.density))
+    folder = cache.put(key, {OBJECT: content})
+    if folder is not None:
+        return Library(folder / OBJECT)
+    # The cache cannot be written: the object serves this process alone, and needs no name once it is loaded.
+    with tempfile.TemporaryDirectory(prefix="ppl-models-") as temporary:
+        path = Path(temporary) / OBJECT
+        path.write_bytes(content)
+        return Library(path)
+
+
+def _apart(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy with memory of its own and the same strides."""
+    copy = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
+    return copy.copy_(tensor)
