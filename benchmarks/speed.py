@@ -40,14 +40,15 @@ def main() -> None:
             rounds=options.rounds or (1 if options.quick else 5),
             quick=options.quick,
             backends=tuple(options.backend or ("native", "inductor")),
+            target=0.05 if options.quick else 0.4,
             say=status.update,
         )
         for name in sorted(options.part or PARTS):
-            started = time.perf_counter()
+            command = shlex.join(["python", "benchmarks/speed.py", *sys.argv[1:]])
+            started, where = time.perf_counter(), circumstances(command, settings.rounds)
             rows = PARTS[name].run(settings)
             limits = judge(name, rows)
-            command = shlex.join(["python", "benchmarks/speed.py", *sys.argv[1:]])
-            parts[name] = {**circumstances(command, settings.rounds), "rows": rows, "limits": limits}
+            parts[name] = {**where, "rows": rows, "limits": limits}
             verdicts += [{"part": name, **limit} for limit in limits]
             show(console, name, rows, time.perf_counter() - started)
             document = merged(options.output, parts)

@@ -13,6 +13,7 @@ from pyro.infer import autoguide
 
 from guides.enumeration import hide_enumerated
 from guides.errors import FamilyOptionError, UnknownFamilyError
+from guides.full_rank import FullRank
 from guides.initialization import init_to_prior_median
 from guides.inverse_autoregressive import AutoInverseAutoregressive
 from guides.laplace import AutoLaplace
@@ -101,7 +102,7 @@ def _normal(model: Model, init_loc_fn: Any, init_scale: float, **options: Any) -
 
 
 def _full_rank(model: Model, init_loc_fn: Any, init_scale: float) -> autoguide.AutoGuide:
-    return autoguide.AutoMultivariateNormal(hide_enumerated(model), init_loc_fn=init_loc_fn, init_scale=init_scale)
+    return FullRank(hide_enumerated(model), init_loc_fn=init_loc_fn, init_scale=init_scale)
 
 
 def _low_rank(model: Model, init_loc_fn: Any, init_scale: float, rank: int | None = None) -> autoguide.AutoGuide:

@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from ppl_models.catalogue import Problem, load, names, register
     from ppl_models.diagnostics import Check, Verdict
     from ppl_models.errors import PPLError, PPLWarning
-    from ppl_models.inference import Fit, fit, load_fit
+    from ppl_models.inference import CompiledTrace_ELBO, Fit, fit, load_fit
     from ppl_models.posterior import from_netcdf, to_netcdf
     from ppl_models.report import write_report
     from ppl_models.workflow import check, sample, sample_prior, to_datatree
 
 __all__ = [
     "Check",
+    "CompiledTrace_ELBO",
     "Fit",
     "PPLError",
     "PPLWarning",
@@ -45,7 +46,7 @@ _ROOMS = {
     "catalogue": ("Problem", "load", "names", "register"),
     "diagnostics": ("Check", "Verdict"),
     "errors": ("PPLError", "PPLWarning"),
-    "inference": ("Fit", "fit", "load_fit"),
+    "inference": ("CompiledTrace_ELBO", "Fit", "fit", "load_fit"),
     "posterior": ("from_netcdf", "to_netcdf"),
     "report": ("write_report",),
     "workflow": ("check", "sample", "sample_prior", "to_datatree"),

@@ -1,6 +1,7 @@
 """Fixtures of every test: a guard that fails whoever leaks global state, and the problems that many tests use."""
 
 import random
+import tempfile
 
 import matplotlib as mpl
 import numpy as np
@@ -8,6 +9,18 @@ import pyro
 import pytest
 import torch
 from torch.distributions import Distribution
+
+
+def pytest_configure(config):
+    """Keep compiled code out of the user's cache: in a folder of this run, which its workers inherit."""
+    if hasattr(config, "workerinput"):
+        return
+    folder = tempfile.TemporaryDirectory(prefix="ppl-models-tests-")
+    config.add_cleanup(folder.cleanup)
+    patch = pytest.MonkeyPatch()
+    config.add_cleanup(patch.undo)
+    patch.setenv("PPL_MODELS_CACHE_DIR", folder.name)
+    patch.delenv("PPL_MODELS_CACHE_MB", raising=False)
 
 
 def _global_state() -> dict[str, object]:

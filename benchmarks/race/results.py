@@ -21,6 +21,7 @@ def circumstances(command: str, rounds: int) -> dict[str, Any]:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "load": os.getloadavg()[0],  # what else was running when it began
         "versions": {"python": platform.python_version(), **_versions()},
     }
 

@@ -12,15 +12,12 @@ class Settings:
         rounds: blocks of every entrant.
         quick: small sizes and short blocks, to see that all works.
         backends: backends of this library, the one to be judged first.
+        target: seconds that one block of steps should take.
         say: told what is going on.
     """
 
     rounds: int
     quick: bool
     backends: tuple[str, ...]
+    target: float
     say: Callable[[str], None]
-
-    @property
-    def target(self) -> float:
-        """Seconds that one block of steps should take."""
-        return 0.05 if self.quick else 0.4

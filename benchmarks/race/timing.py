@@ -7,7 +7,8 @@ Run = Callable[[int], tuple[float, int]]
 """Makes at most that many steps; returns the seconds that they took and how many were made."""
 
 PATIENCE = 20.0
-LEAST_STEPS, MOST_STEPS = 5, 20_000
+LEAST_STEPS, MOST_STEPS = 5, 50_000
+MOST_TRIALS, GROWTH = 3, 40
 
 
 class TooSlowError(Exception):
@@ -28,12 +29,17 @@ def block_of_steps(run: Run, target: float) -> Callable[[int], dict[str, float]]
     Raises:
         TooSlowError: the shortest block would need more than `PATIENCE` seconds.
     """
-    seconds, made = run(LEAST_STEPS)
+    count, (seconds, made) = LEAST_STEPS, run(LEAST_STEPS)
     if seconds / made * LEAST_STEPS > PATIENCE:
         raise TooSlowError(f"a step takes {seconds / made:.1f} s")
-    # The first steps may be slower than the others, and so few tell little of the time that one takes.
-    seconds, made = run(_steps_within(target / 10, seconds / made))
-    count = _steps_within(target, seconds / made)
+    # The first steps are slower than the others, and a run of few steps is mostly what it costs to begin and to end.
+    for _ in range(MOST_TRIALS):
+        wanted = int(min(max(made * target / seconds, LEAST_STEPS), GROWTH * count, MOST_STEPS))
+        if wanted <= 2 * count:
+            break
+        count = wanted
+        seconds, made = run(count)
+    count = int(min(max(made * target / seconds, LEAST_STEPS), MOST_STEPS))
 
     def block(seed: int) -> dict[str, float]:
         wall, cpu = time.perf_counter(), time.process_time()
@@ -42,10 +48,6 @@ def block_of_steps(run: Run, target: float) -> Callable[[int], dict[str, float]]
         return {"step": seconds / made, "steps": made, "cores": cores}
 
     return block
-
-
-def _steps_within(seconds: float, step: float) -> int:
-    return int(min(max(seconds / step, LEAST_STEPS), MOST_STEPS))
 
 
 def memory() -> dict[str, float]:

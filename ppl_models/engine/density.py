@@ -14,7 +14,7 @@ from ppl_models.engine.native.library import Pool
 from ppl_models.engine.native.native import NativeRunner
 from ppl_models.engine.proof import agree, largest_difference
 from ppl_models.engine.protocol import Backend, Runner
-from ppl_models.errors import BackendWarning, CaptureError
+from ppl_models.errors import BackendWarning, CaptureError, first_line
 from ppl_models.program import Program
 
 NUM_PARITY_POINTS = 3
@@ -109,25 +109,28 @@ def compile_density(program: Program, backend: str = AUTO) -> CompiledDensity:
     """
     check_backend(backend)
     started = time.perf_counter()
+    if backend == EAGER:
+        return CompiledDensity(program, eager_gradient(program), EAGER, 0.0)
     notes = []
-    if backend != EAGER:
-        candidates = [one for one in COMPILERS.values() if backend in (AUTO, one.name)]
-        try:
-            graph = capture_density(program)
-        except CaptureError as error:
-            notes, candidates = [f"capture: {error}"], []
-        for candidate in candidates:
+    try:
+        graph = capture_density(program)
+    except CaptureError as error:
+        notes.append(f"capture: {error}")
+    else:
+        for candidate in COMPILERS.values():
+            if backend not in (AUTO, candidate.name):
+                continue
             try:
                 runner = _runner(program, graph, candidate)
             except CaptureError as error:
                 notes.append(f"backend {candidate.name}: {error}")
             else:
                 seconds = time.perf_counter() - started
-                return CompiledDensity(
-                    program, _gradient(program, runner), candidate.name, seconds, "; ".join(notes), runner
-                )
-        warnings.warn(f"{'; '.join(notes)}. Running slower, with eager.", BackendWarning, stacklevel=3)
-    return CompiledDensity(program, eager_gradient(program), EAGER, time.perf_counter() - started, "; ".join(notes))
+                gradient = _gradient(program, runner)
+                return CompiledDensity(program, gradient, candidate.name, seconds, "; ".join(notes), runner)
+    note = "; ".join(notes)
+    warnings.warn(f"{note}. Running slower, with eager.", BackendWarning, stacklevel=3)
+    return CompiledDensity(program, eager_gradient(program), EAGER, time.perf_counter() - started, note)
 
 
 def _runner(program: Program, graph: Graph, candidate: Backend) -> Runner:
@@ -135,7 +138,10 @@ def _runner(program: Program, graph: Graph, candidate: Backend) -> Runner:
     if missing is not None:
         raise CaptureError(missing)
     runner = candidate.compile(graph).bind((), graph.fixed)
-    _prove(program, _gradient(program, runner))
+    try:
+        _prove(program, _gradient(program, runner))
+    except (RuntimeError, ValueError, ArithmeticError) as error:
+        raise CaptureError(f"the density fails: {type(error).__name__}: {first_line(error)}") from error
     return runner
 
 

@@ -13,7 +13,9 @@ from ppl_models.errors import CaptureError, first_line
 from ppl_models.program import Program
 from ppl_models.program.batching import NOT_VECTORISABLE, OutOfPlaceRandomness
 from ppl_models.program.data import Arguments
-from ppl_models.program.elbo import LogRatio
+from ppl_models.program.elbo import Call, LogRatio
+from ppl_models.program.handlers import is_latent
+from ppl_models.program.nodes import nodes_of
 
 MIN_NOISE_NUMBERS = 1
 """A vector of noise is never empty: compiled code has no address for nothing."""
@@ -34,7 +36,7 @@ class ElboFunction:
         subsamples: size and subsample size of each subsampled plate, by name.
     """
 
-    program: Program
+    program: Program | Call
     guide: Callable[..., Any]
     log_ratio: LogRatio
     num_particles: int
@@ -119,7 +121,7 @@ class ElboFunction:
 
 
 def elbo_function(
-    program: Program, guide: Callable[..., Any], log_ratio: LogRatio, num_particles: int = 1
+    program: Program | Call, guide: Callable[..., Any], log_ratio: LogRatio, num_particles: int = 1
 ) -> ElboFunction:
     """Describe the ELBO of a guide whose parameters are in the param store.
 
@@ -147,11 +149,11 @@ def elbo_function(
     )
 
 
-def _require_reparameterised(program: Program, guide: Callable[..., Any]) -> None:
+def _require_reparameterised(program: Program | Call, guide: Callable[..., Any]) -> None:
     with torch.no_grad():
         trace = pyro.poutine.trace(guide).get_trace(*program.arguments.args, **program.arguments.kwargs)
-    for name, node in trace.nodes.items():
-        if node["type"] != "sample" or node["is_observed"] or pyro.poutine.util.site_is_subsample(node):
+    for name, node in nodes_of(trace).items():
+        if node["type"] != "sample" or not is_latent(node):
             continue
         if not node["fn"].has_rsample:
             raise CaptureError(

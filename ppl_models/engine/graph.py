@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch.fx import GraphModule, Node
 
+from ppl_models.engine.products import use_matrix_products
 from ppl_models.engine.tracing import VALUE_ADVICE, trace
 from ppl_models.errors import CaptureError, first_line
 
@@ -137,17 +138,21 @@ def _run(
     num_threads: int,
     density: bool,
 ) -> Graph:
-    started = tuple(value.detach().clone() for value in state)
-    given = (*started, *streams)
+    num_given = len(state) + len(streams)
+
+    def inputs() -> tuple[torch.Tensor, ...]:
+        return (*(value.detach().clone() for value in state), *streams, *data)
+
     try:
         with _no_side_effects(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            module, constants, drawn = trace(lambda *inputs: function(*inputs[: len(given)]), (*given, *data))
+            module, constants, drawn = trace(lambda *values: function(*values[:num_given]), inputs)
     except CaptureError as error:
-        raise CaptureError(f"{error}{_place(error)}") from error
+        raise CaptureError(f"{first_line(error)}{_place(error)}") from error
     except Exception as error:
         # Any operation may refuse to be traced, each in its own way; eager runs them all.
         raise CaptureError(f"{_cause(error)}{_place(error)}") from error
+    use_matrix_products(module)
     fixed = (*data, *(constant.detach().contiguous() for constant in constants))
     begun = tuple(value.detach().clone() for value in state)
     return Graph(module, len(state), len(streams), begun, tuple(streams), fixed, tuple(drawn), num_threads, density)

@@ -34,7 +34,8 @@ class NoiseTape(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def _general_normal(self, func: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> torch.Tensor:
-        mean, std = (*args, kwargs.get("mean"), kwargs.get("std"))[:2]
+        given: dict[str, Any] = {**dict(zip(("mean", "std"), args, strict=False)), **kwargs}
+        mean, std = given.get("mean"), given.get("std")
         if not (isinstance(mean, torch.Tensor) and isinstance(std, torch.Tensor)):
             return func(*args, **kwargs)
         return mean + std * self._take_normal(torch.broadcast_shapes(mean.shape, std.shape), mean.dtype)
@@ -43,19 +44,20 @@ class NoiseTape(TorchFunctionMode):
         start, self.num_normal = self.num_normal, self.num_normal + shape.numel()
         if self.normal is None:
             return torch.zeros(shape, dtype=dtype)
-        return self.normal[start : self.num_normal].reshape(shape)
+        return self.normal[start : self.num_normal].reshape(shape).to(dtype or self.normal.dtype)
 
     def _take_uniform(self, shape: torch.Size, dtype: torch.dtype | None) -> torch.Tensor:
         start, self.num_uniform = self.num_uniform, self.num_uniform + shape.numel()
         if self.uniform is None:
             return torch.full(shape, 0.5, dtype=dtype)
-        return self.uniform[start : self.num_uniform].reshape(shape)
+        return self.uniform[start : self.num_uniform].reshape(shape).to(dtype or self.uniform.dtype)
 
 
 class SubsampleTape(Messenger):
     """Serve the indices of subsampled plates, by the plate's name.
 
-    A plate that is not served draws its own, and is noted in `sizes`: name -> (size, subsample size).
+    A plate that wants fewer gets the first of them (a batch may be smaller than the one before). One that is not
+    served draws its own, and is noted in `sizes`: name -> (size, subsample size).
     """
 
     def __init__(self, indices: dict[str, torch.Tensor] | None = None):
@@ -71,7 +73,7 @@ class SubsampleTape(Messenger):
             return
         self.sizes[msg["name"]] = (size, subsample_size)
         if msg["name"] in self.indices:
-            msg["value"], msg["done"] = self.indices[msg["name"]], True
+            msg["value"], msg["done"] = self.indices[msg["name"]][:subsample_size], True
 
 
 def draw_subsamples(sizes: Sequence[tuple[int, int]], count: int) -> list[torch.Tensor]:

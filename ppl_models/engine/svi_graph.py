@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from ppl_models.engine.graph import Graph, capture
 from ppl_models.engine.optimizers import Adam
 from ppl_models.engine.proof import agree, largest_difference
 from ppl_models.engine.protocol import Backend, Runner
-from ppl_models.errors import CaptureError
+from ppl_models.errors import CaptureError, DataError, first_line
 from ppl_models.program.data import Arguments
 
 NUM_PROOFS = 2
@@ -64,12 +64,11 @@ class SviGraph:
 
     def step_of(self, elbo: ElboFunction, *inputs: torch.Tensor) -> tuple[torch.Tensor]:
         """One step with the data of another ELBO."""
-        *state, schedule = inputs[:4]
+        flat, first, second, schedule = inputs[:4]
         noise = inputs[4 : 4 + 2 + len(elbo.subsamples)]
-        gradient, loss = torch.func.grad_and_value(elbo)(state[0], *noise)
-        for old, new in zip(
-            state, self.optimizer.update(tuple(state), gradient, schedule, self._pieces()), strict=True
-        ):
+        gradient, loss = torch.func.grad_and_value(elbo)(flat, *noise)
+        state = (flat, first, second)
+        for old, new in zip(state, self.optimizer.update(state, gradient, schedule, self._pieces()), strict=True):
             old.copy_(new)
         return (loss,)
 
@@ -101,6 +100,7 @@ class CompiledSteps:
 
     Raises:
         CaptureError: the step cannot be compiled, or gives other numbers than eager.
+        DataError: by `run`, where only batches of another shape cannot be compiled.
     """
 
     def __init__(self, svi: SviGraph, backend: Backend, batches: Iterator[Arguments] | None = None):
@@ -113,6 +113,7 @@ class CompiledSteps:
         self._runners: dict[Shapes, Runner] = {}
         self._noise: list[torch.Tensor] = []
         self._left = 0
+        self._previous: _Chunk | None = None
         self._runner(svi.elbo)
 
     def run(self, factors: np.ndarray, losses: list[float]) -> None:
@@ -130,29 +131,30 @@ class CompiledSteps:
             elbo, data, count = self._data(min(len(factors) - done, self._left, self._count_for(SECONDS_AWAY)))
             schedule = self.optimizer.schedule(self.num_steps, factors[done : done + count], self.elbo.program.dtype)
             noise = [tensor[len(tensor) - self._left :][:count] for tensor in self._noise]
-            finite = self._run(self._runner(elbo), [schedule, *noise, *data], count, losses)
+            runner, before = self._runner(elbo), tuple(value.clone() for value in self.state)
+            chunk = _Chunk(elbo, runner, [schedule, *noise, *data], count, before, torch.get_rng_state())
+            finite = self._run(chunk, losses)
             self._left -= count
             done += count
             if not finite:
-                self.failed = replace(self.failed, elbo=elbo) if self.failed else None
                 return
+            self._previous = chunk
 
-    def _run(self, runner: Runner, streams: Batch, count: int, losses: list[float]) -> bool:
-        found = torch.full((count,), torch.nan, dtype=self.elbo.program.dtype)
-        before = tuple(value.clone() for value in self.state)
+    def _run(self, chunk: "_Chunk", losses: list[float]) -> bool:
+        found = torch.full((chunk.count,), torch.nan, dtype=self.elbo.program.dtype)
         started = time.perf_counter()
         try:
-            runner.run(count, streams, [found], guard=True)
+            chunk.runner.run(chunk.count, chunk.streams, [found], guard=True)
         finally:
             # Also where Ctrl-C comes: the steps were made, whether or not Python learns how many.
-            self.seconds_per_step = (time.perf_counter() - started) / count
+            self.seconds_per_step = (time.perf_counter() - started) / chunk.count
             made = _num_finite(found)
             losses.extend(found[:made].tolist())
             self.num_steps += made
-        if made < count:
+        if made < chunk.count:
             losses.append(float(found[made]))
-            self._return_to_finite(runner, before, streams, made)
-        return made == count
+            self._return_to_finite(chunk, made)
+        return made == chunk.count
 
     def write(self) -> None:
         """Hand the parameters to the tensors that the program holds."""
@@ -174,25 +176,43 @@ class CompiledSteps:
     def _runner(self, elbo: ElboFunction) -> Runner:
         shapes = _shapes(elbo.program.arguments)
         if shapes not in self._runners:
-            svi = self.svi if not self._runners else self.svi.of(elbo)
-            runner = self.backend.compile(svi.graph).bind(self.state, svi.graph.fixed)
-            self._prove(svi, runner)
-            self._runners[shapes] = runner
+            try:
+                self._runners[shapes] = self._compiled(self.svi.of(elbo) if self._runners else self.svi)
+            except CaptureError as error:
+                if not self._runners:
+                    raise
+                raise DataError(
+                    f"data: batches of the shapes {shapes} cannot be compiled as those before them could: {error}. "
+                    "Give batches of one shape (drop_last=True), or backend='eager'."
+                ) from error
         return self._runners[shapes]
 
-    def _return_to_finite(self, runner: Runner, before: Batch, streams: Batch, made: int) -> None:
+    def _compiled(self, svi: SviGraph) -> Runner:
+        with torch.random.fork_rng(devices=[]):  # compiling may draw, and what is cached does not
+            runner = self.backend.compile(svi.graph).bind(self.state, svi.graph.fixed)
+        try:
+            self._prove(svi, runner)
+        except (RuntimeError, ValueError, ArithmeticError) as error:
+            raise CaptureError(f"a step fails: {type(error).__name__}: {first_line(error)}") from error
+        return runner
+
+    def _return_to_finite(self, chunk: "_Chunk", made: int) -> None:
         """Go back to the last parameters whose loss was finite, and remember the step that failed."""
-        for value, old in zip(self.state, before, strict=True):
-            value.copy_(old)
-        scratch = torch.empty(max(made, 1), dtype=self.elbo.program.dtype)
-        if made > 1:
-            runner.run(made - 1, streams, [scratch])
-        kept = self.state[0].clone()
+        self._replay(chunk, made)
+        self.failed = chunk.failed(made, self.state[0].clone())
         if made:
-            runner.run(1, [stream[made - 1 : made] for stream in streams], [scratch])
-        noise = [stream[made] for stream in streams[1 : 3 + len(self.elbo.subsamples)]]
-        self.failed = FailedStep(self.elbo, self.state[0].clone(), tuple(noise))
-        self.state[0].copy_(kept)
+            self._replay(chunk, made - 1)
+        elif self._previous is not None:
+            self._replay(self._previous, self._previous.count - 1)
+
+    def _replay(self, chunk: "_Chunk", count: int) -> None:
+        """The state after the first steps of a chunk."""
+        for value, old in zip(self.state, chunk.before, strict=True):
+            value.copy_(old)
+        if count:
+            with torch.random.fork_rng(devices=[]):
+                torch.set_rng_state(chunk.random_state)
+                chunk.runner.run(count, chunk.streams, [torch.empty(count, dtype=self.elbo.program.dtype)])
 
     def _prove(self, svi: SviGraph, runner: Runner) -> None:
         """Compare compiled steps with the same steps run by torch on the program, with noise and data not yet seen."""
@@ -231,15 +251,46 @@ class FailedStep:
     noise: tuple[torch.Tensor, ...]
 
 
+@dataclass(frozen=True)
+class _Chunk:
+    """Steps in a row, with all that it takes to make them again; the ELBO is that of the first step's data."""
+
+    elbo: ElboFunction
+    runner: Runner
+    streams: Batch
+    count: int
+    before: Batch
+    random_state: torch.Tensor
+
+    def failed(self, step: int, flat: torch.Tensor) -> FailedStep:
+        """One of the steps, with its parameters, its noise and its data."""
+        schedule_and_noise = 1 + 2 + len(self.elbo.subsamples)
+        _, *noise = (stream[step] for stream in self.streams[:schedule_and_noise])
+        arguments = self.elbo.program.arguments
+        data = dict(zip(arguments.tensors(), (s[step] for s in self.streams[schedule_and_noise:]), strict=False))
+        return FailedStep(self.elbo.with_arguments(arguments.with_tensors(data)), flat, tuple(noise))
+
+
 class _Ahead:
-    """Takes batches of one shape from an iterator, and keeps the first of another shape for later."""
+    """Takes batches of one shape from an iterator, and keeps the first of another shape for later.
+
+    The batches have a random state of their own: how many are taken at once depends on the clock.
+    """
 
     def __init__(self, batches: Iterator[Arguments]):
         self.batches = batches
         self.kept: Arguments | None = None
+        self.random_state = torch.Generator().manual_seed(int(torch.randint(2**62, ()))).get_state()
 
     def take(self, count: int, numbers: int) -> list[Arguments]:
         """At least one and at most `count` batches of one shape, bounded in memory."""
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(self.random_state)
+            taken = self._take(count, numbers)
+            self.random_state = torch.get_rng_state()
+        return taken
+
+    def _take(self, count: int, numbers: int) -> list[Arguments]:
         first = self.kept if self.kept is not None else next(self.batches)
         self.kept, taken = None, [first]
         size = sum(tensor.numel() for tensor in first.tensors().values())

@@ -1,9 +1,10 @@
 """Fit by SVI, sample by MCMC."""
 
+from ppl_models.inference.compiled_elbo import CompiledTrace_ELBO
 from ppl_models.inference.fit_result import Fit
 from ppl_models.inference.fitting import fit
 from ppl_models.inference.guides import GuideSpec
 from ppl_models.inference.loading import load_fit
 from ppl_models.inference.mcmc import KERNELS, sample_chains
 
-__all__ = ["KERNELS", "Fit", "GuideSpec", "fit", "load_fit", "sample_chains"]
+__all__ = ["KERNELS", "CompiledTrace_ELBO", "Fit", "GuideSpec", "fit", "load_fit", "sample_chains"]

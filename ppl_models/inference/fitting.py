@@ -31,6 +31,8 @@ from ppl_models.versions import versions
 
 LARGE_MODULE = 100_000
 """Modules with more parameters than this are networks, and are fitted in float32 unless told otherwise."""
+ONE_THREAD = 500_000
+"""Programs that hold fewer numbers run in one thread."""
 
 
 def fit(
@@ -184,8 +186,9 @@ def _program(
 
 
 def _threads(program: Program) -> int | None:
-    # Below this size, handing work to a second thread costs more than it saves.
-    return 1 if program.size_hint < 50_000 else None
+    # Below this size, handing work to a second thread costs more than it saves; and on a busy machine, where one thread
+    # waits for the other at every kernel, ten times more.
+    return 1 if program.size_hint < ONE_THREAD else None
 
 
 def _first_guide_run(resolved: ResolvedGuide, program: Program) -> None:

@@ -121,10 +121,10 @@ def optimise(steps: Steps, max_steps: int, update: Update) -> Trajectory:
         status, note = DIVERGED, f"step {len(losses)} failed: {first_line(error)}"
     if status == DIVERGED:
         note = "; ".join(part for part in (note, steps.fault()) if part)
-        if steps.backend == EAGER:
-            _load(safe)
     if status != DIVERGED or steps.backend != EAGER:
         steps.write()
+    if status == DIVERGED and (steps.backend == EAGER or not _finite_parameters()):
+        _load(safe)
     end = schedule.cooling_from if schedule.cooling_from is not None else len(losses)
     return Trajectory(np.asarray(losses), status, (0, end), time.perf_counter() - started, note)
 

@@ -73,8 +73,8 @@ class _Rates:
     def __init__(self, optimizer: PyroLRScheduler, options: Mapping[str, Any]):
         self.first = float(options.get("lr", 1e-3))
         plain = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=self.first)
-        plain.step()  # torch warns of schedulers that step before their optimizer
         self.optimizer, self.scheduler = plain, optimizer.pt_scheduler_constructor(plain, **optimizer.kwargs)
+        plain.step()  # torch warns of schedulers that step before their optimizer
         self.known: list[float] = []
 
     def __call__(self, first: int, count: int) -> np.ndarray:

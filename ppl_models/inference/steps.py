@@ -106,7 +106,7 @@ def make_steps(program: Program, guide: Guide, options: StepOptions) -> Steps:
                 raise CaptureError(missing)
             if options.backend == AUTO and worth < COMPILE_SECONDS and not backend.is_compiled(svi.graph):
                 continue
-            return _compiled(svi, backend, options, captured, "; ".join(notes))
+            return _compiled(program, svi, backend, options, captured, "; ".join(notes))
         except CaptureError as error:
             notes.append(f"backend {backend.name}: {error}")
     if not notes:
@@ -149,10 +149,12 @@ def _estimator(program: Program, options: StepOptions) -> tuple[LogRatio, int]:
     raise CaptureError(f"{kind.__name__} is run by Pyro; compiled are Trace_ELBO and TraceMeanField_ELBO")
 
 
-def _compiled(svi: SviGraph, backend: Backend, options: StepOptions, captured: float, note: str) -> Steps:
+def _compiled(
+    program: Program, svi: SviGraph, backend: Backend, options: StepOptions, captured: float, note: str
+) -> Steps:
     started = time.perf_counter()
     steps = CompiledSteps(svi, backend, options.batches() if options.batches else None)
-    elbo = type(options.elbo).__name__ if options.elbo else _pyro_name(svi.elbo.program)
+    elbo = type(options.elbo).__name__ if options.elbo else _pyro_name(program)
     return Steps(
         run=steps.run,
         adjustable=options.optimizer is None,

@@ -1,6 +1,7 @@
 """One particle of the evidence lower bound, by the estimators that Pyro has for reparameterised guides."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pyro.poutine as poutine
@@ -9,12 +10,28 @@ from pyro.distributions.util import scale_and_mask
 from pyro.poutine.trace_struct import Trace
 from torch.distributions import kl_divergence
 
+from ppl_models.program.data import Arguments
 from ppl_models.program.handlers import is_latent
 from ppl_models.program.nodes import nodes_of
 from ppl_models.program.program import Program
 
 Callee = Callable[..., Any]
-LogRatio = Callable[[Program, Callee], torch.Tensor]
+LogRatio = Callable[[Any, Callee], torch.Tensor]
+"""Takes a program (or a call) and a guide; returns the log ratio of one particle."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A model with its arguments, as Pyro's own ELBOs get them; the part of a `Program` that an ELBO needs."""
+
+    model: Callee
+    arguments: Arguments
+    dtype: torch.dtype
+
+
+def call_log_ratio(call: "Call | Program", guide: Callee) -> torch.Tensor:
+    """Log p - log q in nats at one draw of a guide."""
+    return log_ratio(call.model, guide, call.arguments.args, call.arguments.kwargs)
 
 
 def log_ratio(model: Callee, guide: Callee, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> torch.Tensor:
@@ -39,7 +56,7 @@ def mean_field_log_ratio(program: Program, guide: Callee) -> torch.Tensor:
     As Pyro's `TraceMeanField_ELBO`: unbiased where no latent's prior depends on a descendant of it in the guide.
     """
     guide_trace, model_trace = _traces(program.model, guide, program.arguments.args, program.arguments.kwargs)
-    total = model_trace.log_prob_sum(lambda _, node: node["is_observed"])
+    total = model_trace.log_prob_sum(_observed)
     guide_nodes, model_nodes = nodes_of(guide_trace), nodes_of(model_trace)
     for name, node in guide_nodes.items():
         if node["type"] != "sample" or not is_latent(node):
@@ -56,6 +73,10 @@ def mean_field_log_ratio(program: Program, guide: Callee) -> torch.Tensor:
             whole = torch.as_tensor(divergence).expand(node["fn"].batch_shape)
             total = total - torch.as_tensor(scale_and_mask(whole, scale=node["scale"], mask=node["mask"])).sum()
     return torch.as_tensor(total)
+
+
+def _observed(_: str, node: Any) -> bool:
+    return node["is_observed"]
 
 
 def _only(wanted: str) -> Callable[[str, Mapping[str, Any]], bool]:

@@ -16,7 +16,7 @@ from race.agreement import relative_difference
 from race.processes import Crew, Entrant, new_row, take_turns
 from race.settings import Settings
 
-SETTINGS = Settings(rounds=2, quick=True, backends=("native",), say=lambda text: None)
+SETTINGS = Settings(rounds=2, quick=True, backends=("native",), target=0.1, say=lambda text: None)
 
 
 def row(work: dict, peer: str, error: str = "", notes: tuple[str, ...] = (), **values: list[float]) -> dict:
@@ -63,7 +63,7 @@ def test_a_block_lasts_as_long_as_asked():
         return 0.001 * count, count
 
     figures = timing.block_of_steps(run, target=0.5)(1)
-    assert counts == [5, 50, 500]
+    assert counts == [5, 200, 500, 500]
     assert figures["step"] == pytest.approx(0.001)
     assert figures["steps"] == 500
 

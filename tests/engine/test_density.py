@@ -1,4 +1,4 @@
-"""Backends: parity with eager, and what is done and said where a faster one cannot run."""
+"""Compiled densities: the model's own numbers, and what is done and said where a faster backend cannot run."""
 
 import math
 import time
@@ -11,19 +11,23 @@ import pytest
 import torch
 from closed_forms import DATA, EVIDENCE, MEAN, log_posterior, regression
 
-import ppl_models as ppl
-from ppl_models import engine
-from ppl_models.engine import BACKENDS, CaptureError, capture, compile_density, cpp_compiler, density, inductor
+from engine.steps import Plain
+from ppl_models.engine import COMPILERS, CaptureError, compile_density, density, graph
+from ppl_models.engine.backends import NAMES, check_backend
+from ppl_models.engine.density import capture_density
+from ppl_models.engine.native import build
 from ppl_models.errors import BackendWarning, UnknownNameError
 from ppl_models.program import build_program
 
-NUM_POINTS = 5
 
+@pytest.fixture
+def only(monkeypatch):
+    """Let these be all the backends that compile."""
 
-def branching(y):
-    mu = pyro.sample("mu", dist.Normal(0.0, 1.0))
-    scale = 1.0 if mu > 0 else 2.0
-    pyro.sample("y", dist.Normal(mu, scale).expand([3]).to_event(1), obs=y)
+    def only(*backends):
+        monkeypatch.setattr(density, "COMPILERS", {backend.name: backend for backend in backends})
+
+    return only
 
 
 def compiled(program, backend):
@@ -34,60 +38,77 @@ def compiled(program, backend):
 
 
 def refused(program, backend="auto"):
+    """The eager density that is given in another's place, with one warning that says why."""
     with program.isolated(), pytest.warns(BackendWarning) as caught:
         found = compile_density(program, backend)
     assert found.backend == "eager"
+    assert found.pool(1) is None
     assert len(caught) == 1
-    assert found.note in str(caught[0].message)
+    assert str(caught[0].message) == f"{found.note}. Running slower, with eager."
+    assert "\n" not in found.note
     return found
 
 
+def branching(y):
+    mu = pyro.sample("mu", dist.Normal(0.0, 1.0))
+    scale = 1.0 if mu > 0 else 2.0
+    pyro.sample("y", dist.Normal(mu, scale).expand([3]).to_event(1), obs=y)
+
+
 def test_names():
-    assert tuple(BACKENDS) == ("inductor", "eager")
-    for name in ("auto", *BACKENDS):
-        engine.check_backend(name)
+    assert NAMES == ("auto", "eager", "native", "inductor")
+    for name in NAMES:
+        check_backend(name)
     with pytest.raises(UnknownNameError, match="nearest first: inductor"):
-        engine.check_backend("inductr")
+        check_backend("inductr")
     with pytest.raises(UnknownNameError):
         compile_density(build_program(regression, DATA), "numba")
 
 
-def test_eager_needs_nothing_and_is_exact():
+@pytest.mark.parametrize(
+    "backend",
+    [
+        "eager",
+        pytest.param("native", marks=pytest.mark.native),
+        pytest.param("inductor", marks=pytest.mark.native),
+        pytest.param("auto", marks=pytest.mark.native),
+    ],
+)
+def test_densities_are_exact(backend):
     program = build_program(regression, DATA)
-    found = compiled(program, "eager")
-    flat = np.array([0.3, -0.2])
+    found = compiled(program, backend)
+    assert (found.backend, found.note) == ({"auto": "native"}.get(backend, backend), "")
     with program.isolated():
-        value, gradient = found(flat)
-    assert (found.backend, found.note) == ("eager", "")
-    assert value == pytest.approx(EVIDENCE + float(log_posterior(torch.tensor(flat))), rel=1e-12)
-    assert gradient.dtype == np.float64
-
-
-@pytest.mark.slow
-@pytest.mark.native
-@pytest.mark.parametrize("name", ["old_faithful_mixture", "diabetes_horseshoe", "lynx_ar2"])
-def test_inductor_agrees_with_eager(name):
-    problem = ppl.load(name)
-    program = build_program(problem.model, problem.data)
-    fast, slow = compiled(program, "inductor"), compiled(program, "eager")
-    rng = np.random.default_rng(1)
-    with program.isolated(num_threads=1):
-        for flat in rng.normal(size=(NUM_POINTS, program.num_dims)):
-            found, wanted = fast(flat), slow(flat)
-            assert found[0] == pytest.approx(wanted[0], rel=1e-9)
-            np.testing.assert_allclose(found[1], wanted[1], rtol=1e-9, atol=1e-9 * np.abs(wanted[1]).max())
+        for flat in (np.array([0.3, -0.2]), np.array([-3.0, 40.0]), MEAN.numpy()):
+            leaf = torch.tensor(flat, requires_grad=True)
+            wanted = log_posterior(leaf)
+            value, gradient = found(flat)
+            assert value == pytest.approx(EVIDENCE + float(wanted.detach()), rel=1e-12)
+            (slope,) = torch.autograd.grad(wanted, leaf)
+            np.testing.assert_allclose(gradient, slope, rtol=1e-10, atol=1e-12)
+            assert gradient.dtype == np.float64
 
 
 @pytest.mark.native
-def test_inductor_sees_moving_supports_and_improper_priors():
+def test_new_data_of_the_same_shape_run_on_the_same_code():
+    program = build_program(regression, DATA)
+    other = build_program(regression, {"x": DATA["x"], "y": DATA["y"] + 1})
+    with program.isolated():
+        assert capture_density(program).key() == capture_density(other).key()
+    found, oracle = compiled(other, "native"), compiled(other, "eager")
+    with other.isolated():
+        assert found(np.zeros(2))[0] == pytest.approx(oracle(np.zeros(2))[0], rel=1e-12)
+
+
+@pytest.mark.native
+def test_moving_supports_and_improper_priors():
     def model():
         top = pyro.sample("top", dist.ImproperUniform(dist.constraints.positive, (), ()))
         pyro.sample("low", dist.Uniform(0.0, top))
         pyro.factor("proper", -top)
 
     program = build_program(model, ())
-    fast = compiled(program, "auto")
-    assert fast.backend == "inductor"
+    fast = compiled(program, "native")
     u, v = 0.7, -0.4
     with program.isolated():
         value, _ = fast(np.array([u, v]))
@@ -95,33 +116,53 @@ def test_inductor_sees_moving_supports_and_improper_priors():
     assert value == pytest.approx(wanted, rel=1e-10)
 
 
+@pytest.mark.native
+def test_a_covariance_that_is_not_positive_is_a_point_without_density():
+    def model():
+        length = pyro.sample("length", dist.Normal(0.0, 1.0))
+        covariance = torch.tensor([[1.0, 0.0], [0.0, 0.0]]) * (1 - length) + torch.eye(2) * length
+        pyro.sample("y", dist.MultivariateNormal(torch.zeros(2), covariance), obs=torch.ones(2))
+
+    with warnings.catch_warnings():
+        program = build_program(lambda: pyro.condition(model)(), (), seed=3)
+    found = compiled(program, "native")
+    with program.isolated():
+        assert math.isfinite(found(np.array([0.5]))[0])
+        value, gradient = found(np.array([-0.5]))
+    assert math.isnan(value)
+    assert np.isnan(gradient).all()
+
+
 def test_no_compiler_is_said_once(monkeypatch):
     monkeypatch.delenv("CXX", raising=False)
-    monkeypatch.setattr(inductor.shutil, "which", lambda name: None)
-    assert cpp_compiler() is None
+    monkeypatch.setattr(build.shutil, "which", lambda name: None)
     found = refused(build_program(regression, DATA))
-    assert "no C++ compiler" in found.note
+    assert found.note.count("no C++ compiler found") == 2
+    refused(build_program(regression, DATA), "native")
     refused(build_program(regression, DATA), "inductor")
     assert compiled(build_program(regression, DATA), "eager").backend == "eager"
 
 
-def test_compiler_named_by_the_environment(monkeypatch):
-    monkeypatch.setattr(inductor.shutil, "which", lambda name: f"/bin/{name}" if name in ("mine", "g++") else None)
-    monkeypatch.setenv("CXX", "mine")
-    assert cpp_compiler() == "/bin/mine"
-    monkeypatch.setenv("CXX", "absent")
-    assert cpp_compiler() is None
-    monkeypatch.delenv("CXX")
-    assert cpp_compiler() == "/bin/g++"
+def test_a_model_that_branches_on_a_latent_runs_eagerly():
+    found = refused(build_program(branching, (np.zeros(3),)))
+    assert found.note.startswith("capture: ")
+    assert "reads the value of a tensor" in found.note
+    assert "(test_density.py, line " in found.note
 
 
-def test_model_that_branches_on_a_latent_runs_eagerly():
-    program = build_program(branching, (np.zeros(3),))
-    assert "data-dependent" in refused(program).note.lower() or "control flow" in refused(program).note.lower()
+def test_a_model_that_draws_for_its_density_runs_eagerly():
+    def noisy(y):
+        mu = pyro.sample("mu", dist.Normal(0.0, 1.0))
+        pyro.sample("y", dist.Normal(mu + torch.randn(()), 1.0), obs=y)
+
+    assert (
+        "draws random numbers while its density is computed (aten.randn)"
+        in refused(build_program(noisy, (np.zeros(3)[0],))).note
+    )
 
 
-def test_graph_that_is_too_large_is_refused_quickly(monkeypatch):
-    monkeypatch.setattr(capture, "MAX_NODES", 60)
+def test_a_graph_that_is_too_large_is_refused_quickly(monkeypatch):
+    monkeypatch.setattr(graph, "MAX_NODES", 60)
 
     def loop():
         x = pyro.sample("x", dist.Normal(0.0, 1.0))
@@ -131,62 +172,90 @@ def test_graph_that_is_too_large_is_refused_quickly(monkeypatch):
 
     program = build_program(loop, ())
     started = time.perf_counter()
-    found = refused(program)
-    assert "operations, more than 60" in found.note
+    assert "operations, more than 60" in refused(program).note
     assert time.perf_counter() - started < 20.0
 
 
-@pytest.mark.native
-def test_compiler_that_fails_is_survived(monkeypatch):
-    import torch._inductor
+class Failing(Plain):
+    """A backend that cannot compile."""
 
-    def fail(*_):
-        raise RuntimeError("header\n\nthe last line of the compiler")
+    name = "failing"
 
-    monkeypatch.setattr(torch._inductor, "compile", fail)
-    assert "the last line of the compiler" in refused(build_program(regression, DATA)).note
+    def compile(self, graph):
+        raise CaptureError("the last line of the compiler")
 
 
-class Wrong:
-    """A backend whose gradient is off in the sixth digit."""
+class Missing(Plain):
+    """A backend that is not installed."""
 
-    name = "wrong"
+    name = "missing"
 
     def available(self):
-        return None
-
-    def compile(self, program):
-        oracle = BACKENDS["eager"].compile(program)
-
-        def gradient(flat):
-            value, slope = oracle(flat)
-            return value, slope * (1 + 1e-6)
-
-        return gradient
+        return "no such library"
 
 
-def test_backend_without_parity_is_not_used(monkeypatch):
-    monkeypatch.setattr(density, "BACKENDS", {"wrong": Wrong(), "eager": BACKENDS["eager"]})
-    assert "gradient differs" in refused(build_program(regression, DATA)).note
+def test_auto_takes_the_first_that_works_and_says_why(only):
+    only(Missing(), Failing(), Plain(), Missing())
+    found = compiled(build_program(regression, DATA), "auto")
+    assert found.backend == "plain"
+    assert found.note == "backend missing: no such library; backend failing: the last line of the compiler"
+    assert compiled(build_program(regression, DATA), "eager").note == ""
+
+
+def wrong_value(results):
+    results[0] *= 1 + 1e-6
+
+
+def wrong_gradient(results):
+    results[1] *= 1 + 1e-6
+
+
+def not_finite(results):
+    results[1][0] = math.nan
+
+
+@pytest.mark.parametrize(
+    ("spoil", "which"), [(wrong_value, "value"), (wrong_gradient, "gradient"), (not_finite, "gradient")]
+)
+def test_a_backend_with_other_numbers_is_not_used(only, spoil, which):
+    only(Plain(lambda step, results: spoil(results)))
+    assert f"backend plain: its {which} differs from eager's by" in refused(build_program(regression, DATA)).note
+
+
+def test_a_backend_that_fails_when_it_runs_is_not_used(only):
+    def fail(step, results):
+        raise RuntimeError("no such operator")
+
+    only(Plain(fail))
+    assert "the density fails: RuntimeError: no such operator" in refused(build_program(regression, DATA)).note
+
+
+def test_python_state_is_noticed(only):
+    only(Plain())
+    calls = []
+
+    def model(y):
+        calls.append(1)
+        pyro.sample("mu", dist.Normal(0.0, 1.0 + len(calls)))
+
+    assert "changes Python state" in refused(build_program(model, (np.zeros(3),))).note
 
 
 def test_points_without_a_finite_density_agree_where_both_are_not_finite():
     nan, one = torch.tensor([math.nan, 1.0]), torch.tensor([1.0, 1.0])
-    assert density._agree(nan, nan)
-    assert not density._agree(one, nan)
-    assert not density._agree(nan, one)
-    assert density._agree(torch.tensor(math.inf), torch.tensor(math.inf))
+    assert density.agree(nan, nan)
+    assert not density.agree(one, nan)
+    assert not density.agree(nan, one)
+    assert density.agree(torch.tensor(math.inf), torch.tensor(math.inf))
+    assert density.agree(torch.full((2,), math.nan), torch.full((2,), math.nan))
 
 
-def test_capture_error_has_one_line():
-    program = build_program(branching, (np.zeros(3),))
-    with program.isolated(), pytest.raises(CaptureError) as caught:
-        capture.capture_gradient(program, torch.zeros(1, dtype=torch.float64))
-    assert "\n" not in str(caught.value)
+def test_only_native_densities_have_a_pool(only):
+    only(Plain())
+    assert compiled(build_program(regression, DATA), "auto").pool(2) is None
 
 
-def test_mode_of_the_density():
-    program = build_program(regression, DATA)
-    with program.isolated():
-        _, gradient = compile_density(program, "eager")(MEAN.numpy())
-    assert np.abs(gradient).max() < 1e-12
+def test_the_listed_backends_keep_to_the_protocol():
+    for name, backend in COMPILERS.items():
+        assert backend.name == name
+        assert backend.available() is None or isinstance(backend.available(), str)

@@ -10,23 +10,29 @@ from race.settings import Settings
 TITLE = "Time to the first step in a new process, normal guide: from the process's start, and from the call of fit"
 FOOTNOTES = ("cold: empty cache folders; warm: filled by the cold process. numpyro compiles in each process.",)
 MODELS = ("eight_schools", "logistic")
+"""Backends but the first are timed on the first model alone: compiling takes long."""
 
 
 def run(settings: Settings) -> list[Row]:
     """Peers take turns; every round has new cache folders."""
-    rows = {}
+    first, *others = settings.backends
+    tasks = [(model, first) for model in MODELS] + [(MODELS[0], backend) for backend in others]
+    if settings.quick:
+        tasks = tasks[:1]
+    rows: dict[tuple[str, str, str], Row] = {}
+
+    def attempt(index: int, model: str, cache: str, peer: str, task: dict, caches: str = "") -> None:
+        settings.say(f"first step: round {index + 1}, {model}, {peer}, {cache}")
+        row = rows.setdefault((model, cache, peer), new_row({"model": model, "cache": cache}, peer))
+        _attempt(row, "ours" if caches else peer, {"model": model, "guide": "normal", **task}, caches)
+
     for index in range(settings.rounds):
-        for model in MODELS[:1] if settings.quick else MODELS:
-            for backend in settings.backends:
-                with tempfile.TemporaryDirectory(prefix="ppl-models-cache-") as folder:
-                    for cache in ("cold", "warm"):
-                        work = {"model": model, "cache": cache}
-                        row = rows.setdefault((model, cache, backend), new_row(work, backend))
-                        settings.say(f"first step: round {index + 1}, {model}, {backend}, {cache}")
-                        _attempt(row, "ours", {"model": model, "backend": backend}, folder)
-            row = rows.setdefault((model, "numpyro"), new_row({"model": model, "cache": "none"}, "numpyro"))
-            settings.say(f"first step: round {index + 1}, {model}, numpyro")
-            _attempt(row, "numpyro", {"model": model}, "")
+        for model, backend in tasks:
+            with tempfile.TemporaryDirectory(prefix="ppl-models-cache-") as folder:
+                for cache in ("cold", "warm"):
+                    attempt(index, model, cache, backend, {"backend": backend}, folder)
+        for model in dict.fromkeys(model for model, _ in tasks):
+            attempt(index, model, "none", "numpyro", {})
     return list(rows.values())
 
 
@@ -37,7 +43,7 @@ def _attempt(row: Row, peer: str, task: dict, caches: str) -> None:
     started = time.perf_counter()
     try:
         with Worker(peer, variables=variables if caches else {}) as worker:
-            worker.prepare("first_step", **task, guide="normal")
+            worker.prepare("first_step", **task)
             reply = worker.time(1)
             record(row, {"process": time.perf_counter() - started, **reply})
     except PeerError as error:

@@ -19,7 +19,7 @@ def run(settings: Settings) -> list[Row]:
     """Each model in turn."""
     rows = []
     with Crew() as crew:
-        for model in MODELS:
+        for model in MODELS[:1] if settings.quick else MODELS:
             rows += take_turns(crew, {"model": model}, _entrants(settings, model), settings)
     return rows
 

@@ -22,8 +22,8 @@ def run(settings: Settings) -> list[Row]:
     return rows
 
 
-def entrants(settings: Settings, task: dict, backends: tuple[str, ...] | None = None) -> list[Entrant]:
+def entrants(settings: Settings, task: dict) -> list[Entrant]:
     """This library's backends, NumPyro and Pyro on one task."""
     task = {**task, "target": settings.target}
-    ours = [Entrant(name, "ours", "steps", {**task, "backend": name}) for name in backends or settings.backends]
+    ours = [Entrant(name, "ours", "steps", {**task, "backend": name}) for name in settings.backends]
     return [*ours, Entrant("numpyro", "numpyro", "steps", task), Entrant("pyro", "pyro", "steps", task)]

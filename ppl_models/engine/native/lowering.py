@@ -48,7 +48,13 @@ def lower(module: torch.fx.GraphModule, inputs: Sequence[torch.Tensor], num_thre
         from torch._inductor.compile_fx import compile_fx
 
     recorder = Recorder(inputs)
-    options = {"fx_graph_cache": False, "cpp.threads": num_threads, "cpp.dynamic_threads": False, "cpp_wrapper": False}
+    options = {
+        "fx_graph_cache": False,
+        "cpp.threads": num_threads,
+        "cpp.dynamic_threads": False,
+        "cpp_wrapper": False,
+        "fallback_random": True,  # torch's generator, as eager
+    }
     with (
         torch.no_grad(),
         warnings.catch_warnings(),
@@ -154,7 +160,7 @@ class Recorder(TorchDispatchMode):
             self.arena_bytes += -(-storage.nbytes() // ALIGNMENT) * ALIGNMENT
             if self.arena_bytes > MAX_ARENA_BYTES:
                 raise CaptureError(f"one step needs more than {MAX_ARENA_BYTES >> 30} GiB of memory")
-        return Address(place.input, place.offset + tensor.storage_offset() * tensor.element_size())
+        return Address(place.input, place.offset + int(tensor.storage_offset()) * tensor.element_size())
 
     def layout(self, tensor: torch.Tensor) -> Layout:
         """A tensor's address, shape and strides."""

@@ -13,7 +13,7 @@ from ppl_models.engine.native.build import build, compiler_identity, cpp_compile
 from ppl_models.engine.native.library import Frame, Library, Pool
 from ppl_models.engine.native.lowering import lower
 from ppl_models.engine.native.source import generate
-from ppl_models.errors import CaptureError
+from ppl_models.errors import CaptureError, first_line
 
 OBJECT = "step.so"
 FORMAT = "1"
@@ -106,9 +106,15 @@ def _from_cache(key: str) -> Library | None:
 
 def _compiled(graph: Graph, key: str, cache: Cache) -> Library:
     examples = [_apart(tensor) for tensor in graph.inputs]
-    plan = lower(graph.module, examples, graph.num_threads)
     streams = range(graph.num_state, graph.num_state + graph.num_streams)
-    content = build(generate(plan, streams, density=graph.density))
+    try:
+        source = generate(lower(graph.module, examples, graph.num_threads), streams, density=graph.density)
+    except CaptureError:
+        raise
+    except Exception as error:
+        # Inductor refuses what it does not know in many ways.
+        raise CaptureError(f"inductor cannot lower it: {type(error).__name__}: {first_line(error)}") from error
+    content = build(source)
     folder = cache.put(key, {OBJECT: content})
     if folder is not None:
         return Library(folder / OBJECT)

@@ -1,8 +1,10 @@
 """From a plan to C++: one file with the kernels, their calls in a row, and the loop around them."""
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -52,7 +54,7 @@ def generate(plan: Plan, streams: Sequence[int], density: bool = False) -> str:
 
 def _includes(kernels: Sequence[Kernel]) -> str:
     lines = {line for kernel in kernels for line in kernel.source.splitlines() if line.startswith("#include")}
-    return "\n".join(["#include <cstdint>", "#include <cstring>", *sorted(lines)])
+    return "\n".join(["#include <cmath>", "#include <cstdint>", "#include <cstring>", *sorted(lines)])
 
 
 def _kernel(number: int, kernel: Kernel) -> str:
@@ -133,7 +135,7 @@ class _Writer:
     def _operator_call(self, call: OperatorCall) -> str:
         if call.name in DIRECT_OPERATORS and call.overload == "out":
             *operands, out = call.arguments
-            values = [self._tensor(v) if isinstance(v, Layout) else repr(float(v)) for v in (out, *operands)]
+            values = [self._tensor(v) if isinstance(v, Layout) else _double(v) for v in (out, *operands)]
             return f"require(aoti_torch_cpu_{call.name.removeprefix('aten::')}_out({', '.join(values)}));"
         arguments = ", ".join(self._argument(value) for value in call.arguments)
         results = "".join(
@@ -153,7 +155,7 @@ class _Writer:
         if isinstance(value, int):
             return f"pack(int64_t({value}))"
         assert isinstance(value, float), "the lowering admits no other"
-        return f"pack({value!r})"
+        return f"pack({_double(value)})"
 
     def _tensor(self, layout: Layout) -> str:
         self.tensors.append(layout)
@@ -176,6 +178,12 @@ def _array(name: str, values: Sequence[int]) -> str:
 
 def _braces(values: Sequence[int]) -> str:
     return "{" + ", ".join(str(value) for value in values or [0]) + "}"
+
+
+def _double(value: Any) -> str:
+    if math.isfinite(value):
+        return repr(float(value))
+    return "NAN" if math.isnan(value) else "INFINITY" if value > 0 else "-INFINITY"
 
 
 def _bool(value: bool) -> str:

@@ -19,11 +19,11 @@ PRIVATE_NAMES = ("LogpFunc", "ExpandFunc", "PyMcModel", "PyVariable", "PySampler
 
 def native_interface() -> bool:
     """Whether this nutpie has what `native_model` needs."""
-    from nutpie import _lib
+    import nutpie
     from nutpie.compiled_pyfunc import PyFuncModel
     from nutpie.sample import CompiledModel
 
-    names: Any = _lib
+    names: Any = getattr(nutpie, "_lib", None)
     return (
         all(hasattr(names, name) for name in PRIVATE_NAMES)
         and hasattr(names.PyVariable, "new_variables")
@@ -43,10 +43,10 @@ def native_model(density: CompiledDensity, pool: Pool, start: StartFunction) -> 
         pool: the C functions, with memory for as many threads as there will be.
         start: starting point of a chain, from its seed.
     """
-    from nutpie import _lib
+    import nutpie
     from nutpie.sample import CompiledModel
 
-    lib: Any = _lib
+    lib: Any = getattr(nutpie, "_lib")  # noqa: B009 (private)
     num_dims = density.program.num_dims
 
     @dataclasses.dataclass(frozen=True)
