@@ -49,7 +49,7 @@ class CompiledDensity:
         Call it inside `program.isolated()`.
         """
         value, gradient = self.gradient(torch.as_tensor(flat, dtype=self.program.dtype))
-        return float(value), gradient.numpy().astype(np.float64, copy=False)
+        return float(value), gradient.cpu().numpy().astype(np.float64, copy=False)
 
     def pool(self, size: int) -> Pool | None:
         """The density as a C function for up to `size` threads at once, None where the backend has none."""
@@ -140,6 +140,8 @@ def _runner(program: Program, graph: Graph, candidate: Backend) -> Runner:
     runner = candidate.compile(graph).bind((), graph.fixed)
     try:
         _prove(program, _gradient(program, runner))
+    except CaptureError:
+        raise
     except (RuntimeError, ValueError, ArithmeticError) as error:
         raise CaptureError(f"the density fails: {type(error).__name__}: {first_line(error)}") from error
     return runner
@@ -169,4 +171,4 @@ def _prove(program: Program, gradient: GradientFunction) -> None:
 
 def _point(program: Program, number: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(number)
-    return torch.randn(program.num_dims, dtype=program.dtype, generator=generator)
+    return torch.randn(program.num_dims, dtype=program.dtype, generator=generator, device="cpu").to(program.device)

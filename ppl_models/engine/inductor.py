@@ -22,8 +22,10 @@ class InductorCode:
     def __init__(self, function: Callable[..., Any]):
         self.function = function
 
-    def bind(self, state: Sequence[torch.Tensor], fixed: Sequence[torch.Tensor]) -> "InductorRunner":
+    def bind(self, state: Sequence[torch.Tensor], fixed: Sequence[torch.Tensor]) -> "InductorRunner | CudaRunner":
         """Bind the code to tensors: the state, then what stays the same at every step."""
+        if any(tensor.device.type == "cuda" for tensor in (*state, *fixed)):
+            return CudaRunner(self.function, state, fixed)
         return InductorRunner(self.function, state, fixed)
 
 
@@ -45,6 +47,55 @@ class InductorRunner:
                 if guard and not bool(torch.isfinite(results[0][step])):
                     return step + 1
         return count
+
+
+class CudaRunner:
+    """Compiled code as one CUDA graph, which is replayed once a step: a small model would wait for its launches.
+
+    The graph reads and writes tensors at fixed places, so a step's streams are copied there first. It is not stopped
+    inside a chunk; that a result is not finite is seen at the end.
+    """
+
+    WARM_UP = 3
+
+    def __init__(self, function: Callable[..., Any], state: Sequence[torch.Tensor], fixed: Sequence[torch.Tensor]):
+        self._function, self._state, self._fixed = function, tuple(state), tuple(fixed)
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._streams: list[torch.Tensor] = []
+        self._found: list[torch.Tensor] = []
+
+    def run(
+        self, count: int, streams: Sequence[torch.Tensor], results: Sequence[torch.Tensor], *, guard: bool = False
+    ) -> int:
+        """Run `count` steps; returns how many were made up to the first that is not finite."""
+        with torch.no_grad():
+            if self._graph is None:
+                self._graph = self._captured(streams)
+            for step in range(count):
+                for place, stream in zip(self._streams, streams, strict=True):
+                    place.copy_(stream[step], non_blocking=True)
+                self._graph.replay()
+                for result, value in zip(results, self._found, strict=True):
+                    result[step].copy_(value, non_blocking=True)
+        bad = torch.nonzero(~torch.isfinite(results[0][:count].reshape(count, -1)).all(1)) if guard else []
+        return int(bad[0]) + 1 if len(bad) else count
+
+    def _captured(self, streams: Sequence[torch.Tensor]) -> torch.cuda.CUDAGraph:
+        self._streams = [stream[0].clone() for stream in streams]
+        before = [value.clone() for value in self._state]
+        inputs = (*self._state, *self._streams, *self._fixed)
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(self.WARM_UP):
+                self._function(*inputs)
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._found = list(self._function(*inputs))
+        for value, old in zip(self._state, before, strict=True):
+            value.copy_(old)
+        return graph
 
 
 class Inductor:
@@ -82,8 +133,6 @@ def _compile(graph: Graph) -> Callable[..., Any]:
         from torch._inductor.compile_fx import compile_fx
 
     options: dict[str, Any] = {"cpp.threads": graph.num_threads, "fallback_random": True}
-    if any(tensor.device.type == "cuda" for tensor in graph.inputs):
-        options["triton.cudagraphs"] = True  # a small model would wait for its launches
     examples = [tensor.clone() for tensor in graph.inputs]
     try:
         with warnings.catch_warnings(), config.patch(options), torch.no_grad():

@@ -84,8 +84,9 @@ def draw_subsamples(sizes: Sequence[tuple[int, int]], count: int) -> list[torch.
     import numpy as np
 
     generator = np.random.default_rng(int(torch.randint(2**62, ())))
+    where = torch.get_default_device()
     return [
-        torch.from_numpy(np.stack([generator.choice(size, wanted, replace=False) for _ in range(count)]))
+        torch.from_numpy(np.stack([generator.choice(size, wanted, replace=False) for _ in range(count)])).to(where)
         for size, wanted in sizes
     ]
 

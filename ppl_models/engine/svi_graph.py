@@ -14,6 +14,7 @@ from ppl_models.engine.proof import agree, largest_difference
 from ppl_models.engine.protocol import Backend, Runner
 from ppl_models.errors import CaptureError, DataError, first_line
 from ppl_models.program.data import Arguments
+from ppl_models.program.isolation import forked_random
 
 NUM_PROOFS = 2
 PROOF_SEED = 2026
@@ -42,7 +43,7 @@ class SviGraph:
         self.elbo, self.optimizer, self.minibatches = elbo, optimizer, minibatches
         flat = elbo.flat_parameters()
         data = elbo.data
-        with torch.random.fork_rng(devices=[]):
+        with forked_random():
             torch.manual_seed(PROOF_SEED)
             streams, other = (self._streams(elbo.draw_noise(1), data) for _ in range(2))
             self.graph: Graph = capture(
@@ -188,10 +189,12 @@ class CompiledSteps:
         return self._runners[shapes]
 
     def _compiled(self, svi: SviGraph) -> Runner:
-        with torch.random.fork_rng(devices=[]):  # compiling may draw, and what is cached does not
+        with forked_random():  # compiling may draw, and what is cached does not
             runner = self.backend.compile(svi.graph).bind(self.state, svi.graph.fixed)
         try:
             self._prove(svi, runner)
+        except CaptureError:
+            raise
         except (RuntimeError, ValueError, ArithmeticError) as error:
             raise CaptureError(f"a step fails: {type(error).__name__}: {first_line(error)}") from error
         return runner
@@ -210,7 +213,7 @@ class CompiledSteps:
         for value, old in zip(self.state, chunk.before, strict=True):
             value.copy_(old)
         if count:
-            with torch.random.fork_rng(devices=[]):
+            with forked_random():
                 torch.set_rng_state(chunk.random_state)
                 chunk.runner.run(count, chunk.streams, [torch.empty(count, dtype=self.elbo.program.dtype)])
 
@@ -220,7 +223,7 @@ class CompiledSteps:
         wanted = [value.clone() for value in self.state]
         elbo = svi.turned() if svi.minibatches else svi.elbo
         found = torch.empty(1, dtype=elbo.program.dtype)
-        with torch.random.fork_rng(devices=[]):
+        with forked_random():
             for proof in range(NUM_PROOFS):
                 torch.manual_seed(PROOF_SEED + 1 + proof)
                 schedule = self.optimizer.schedule(proof, np.ones(1), elbo.program.dtype)
@@ -284,7 +287,7 @@ class _Ahead:
 
     def take(self, count: int, numbers: int) -> list[Arguments]:
         """At least one and at most `count` batches of one shape, bounded in memory."""
-        with torch.random.fork_rng(devices=[]):
+        with forked_random():
             torch.set_rng_state(self.random_state)
             taken = self._take(count, numbers)
             self.random_state = torch.get_rng_state()

@@ -16,6 +16,7 @@ from ppl_models.engine.proof import agree, largest_difference
 from ppl_models.errors import BackendWarning
 from ppl_models.program.data import Arguments
 from ppl_models.program.elbo import Call, call_log_ratio
+from ppl_models.program.isolation import forked_random
 
 MAX_GRAPHS = 16
 """More kinds of calls than this are a sign of a number that changes from step to step, passed as an argument."""
@@ -75,7 +76,7 @@ class CompiledTrace_ELBO(Trace_ELBO):  # noqa: N801 (named like Pyro's)
         return self._code[key]
 
     def _make(self, model: Any, guide: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> "_Code":
-        with torch.no_grad(), torch.random.fork_rng(devices=[]), pyro.validation_enabled(False):
+        with torch.no_grad(), forked_random(), pyro.validation_enabled(False):
             poutine.trace(poutine.replay(model, poutine.trace(guide).get_trace(*args, **kwargs))).get_trace(
                 *args, **kwargs
             )  # the parameters are there from now on

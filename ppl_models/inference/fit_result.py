@@ -116,7 +116,7 @@ class Fit:
         values, log_q = self._latent_draws(check_count("num_draws", num_draws), check_seed(seed))
         with self.program.isolated(seed=seed):
             log_p, _ = _scored(self.program, values, num_draws)
-        return (log_p - log_q).numpy()
+        return (log_p - log_q).cpu().numpy()
 
     def elbo(self, num_draws: int = 10_000, *, seed: int = 0) -> tuple[float, float]:
         """The evidence lower bound in nats and its Monte Carlo standard error; NaN for a point, which has none."""
@@ -145,7 +145,9 @@ class Fit:
         values, _ = self._latent_draws(num_draws, check_seed(seed))
         program, labels, group = self.program, self.labels.of_program(self.program), "posterior_predictive"
         if data is not None:
-            program = build_program(program.model, data, dtype=program.dtype, parameters=program.parameters)
+            program = build_program(
+                program.model, data, dtype=program.dtype, parameters=program.parameters, device=program.device
+            )
             labels, group = _labels_of_new_data(self.labels, program), "predictions"
         draws = predictive_draws(program, values, child_seed(seed, "predict"))
         groups = {group: {name: _one_chain(value) for name, value in draws.items()}}

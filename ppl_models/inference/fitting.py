@@ -49,6 +49,7 @@ def fit(
     optimizer: PyroOptim | None = None,
     seed: int = 0,
     dtype: torch.dtype | None = None,
+    device: str = "cpu",
     backend: str = "auto",
     coords: Coords | None = None,
     dims: Dims | None = None,
@@ -74,6 +75,7 @@ def fit(
         optimizer: a Pyro optimizer, in place of Adam with the cool-down; then all `max_steps` are made.
         seed: seed of everything random in the fit.
         dtype: floating dtype; None takes float64, or float32 for large networks.
+        device: where model, guide and data are put: "cpu", "cuda" or "cuda:1".
         backend: what makes the steps. "eager": Pyro's own SVI. "native": the whole step (ELBO, gradient, Adam) as
             machine code that runs without Python, hundreds of times faster after some seconds of compiling, which the
             cache saves the next time. "inductor": the same graph compiled by torch in this process; slower than native,
@@ -104,7 +106,8 @@ def fit(
     }
     _check_objects(elbo, optimizer, dtype)
     memo: dict[int, Any] = {}
-    program = _program(model, first_batch(data), guide, dtype, memo, settings["seed"])
+    settings["device"] = str(where := _device(device))
+    program = _program(model, first_batch(data), guide, dtype, where, memo, settings["seed"])
     labels = Labels(coords or {}, dims or {})
     labels.of_program(program)
     with program.isolated(seed=child_seed(settings["seed"], "fit"), full_data=False, num_threads=_threads(program)):
@@ -158,7 +161,7 @@ def fit(
 def _batches(program: Program, data: Any) -> Callable[[], Iterator[Arguments]] | None:
     if not isinstance(data, DataLoader):
         return None
-    return lambda: batches(program.model, data, program.arguments, program.dtype)
+    return lambda: batches(program.model, data, program.arguments, program.dtype, program.device)
 
 
 def _check_objects(elbo: object, optimizer: object, dtype: object) -> None:
@@ -173,16 +176,35 @@ def _check_objects(elbo: object, optimizer: object, dtype: object) -> None:
 
 
 def _program(
-    model: Callable[..., Any], data: Data, guide: GuideSpec, dtype: torch.dtype | None, memo: dict[int, Any], seed: int
+    model: Callable[..., Any],
+    data: Data,
+    guide: GuideSpec,
+    dtype: torch.dtype | None,
+    device: torch.device,
+    memo: dict[int, Any],
+    seed: int,
 ) -> Program:
     wanted = dtype or (torch.float32 if num_module_parameters(model, guide) > LARGE_MODULE else torch.float64)
     try:
-        return build_program(private_copy(model, memo, wanted), data, dtype=wanted, seed=child_seed(seed, "program"))
+        copied = private_copy(model, memo, wanted, device)
+        return build_program(copied, data, dtype=wanted, seed=child_seed(seed, "program"), device=device)
     except ModelError as error:
         # A closure may hold a network in float32, which no copy of ours can convert.
         if dtype is None and wanted == torch.float64 and "dtype" in str(error):
-            return _program(model, data, guide, torch.float32, {}, seed)
+            return _program(model, data, guide, torch.float32, device, {}, seed)
         raise
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise OptionError(f"device: found {name!r}, wanted 'cpu', 'cuda' or 'cuda:N'.") from None
+    if device.type not in ("cpu", "cuda"):
+        raise OptionError(f"device: found {name!r}, wanted 'cpu', 'cuda' or 'cuda:N'.")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise OptionError(f"device: found {name!r}, but this torch sees no CUDA device. Use device='cpu'.")
+    return device
 
 
 def _threads(program: Program) -> int | None:

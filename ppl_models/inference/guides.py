@@ -79,9 +79,9 @@ def resolve_guide(
             raise GuideError(f"guide: class {spec.__name__} is no AutoGuide. Pass an instance, or a factory.")
         return _checked_automatic(spec(program.model), spec.__name__, program)
     if isinstance(spec, AutoGuide):
-        return _checked_automatic(private_copy(spec, memo, program.dtype), type(spec).__name__, program)
+        return _checked_automatic(private_copy(spec, memo, program.dtype, program.device), type(spec).__name__, program)
     if isinstance(spec, torch.nn.Module) or inspect.ismethod(spec):
-        return ResolvedGuide(private_copy(spec, memo, program.dtype), _name(spec), None, False)
+        return ResolvedGuide(private_copy(spec, memo, program.dtype, program.device), _name(spec), None, False)
     if not callable(spec):
         raise GuideError(
             f"guide: found {type(spec).__name__}, wanted a family name ({', '.join(families.names())}), an AutoGuide, "

@@ -36,7 +36,7 @@ def can_vectorise(program: Program, guide: Callable, kind: type[ELBO]) -> bool:
     """
     dim = -1 - program.sites.max_plate_nesting
     args, kwargs = program.arguments.args, program.arguments.kwargs
-    here = isolated(dtype=program.dtype, parameters=Parameters.from_store(), full_data=True)
+    here = isolated(dtype=program.dtype, parameters=Parameters.from_store(), full_data=True, device=program.device)
     try:
         with here, torch.no_grad():
             elbo: Any = kind(num_particles=NUM_TRIAL, vectorize_particles=True, max_plate_nesting=-1 - dim)
@@ -66,7 +66,10 @@ def can_vmap_particles(program: Program, guide: Callable) -> bool:
         ratio = torch.as_tensor(model_trace.log_prob_sum() - trace.log_prob_sum())
         return {**{name: node["value"] for name, node in _latents(trace).items()}, LOG_RATIO: ratio}
 
-    with isolated(dtype=program.dtype, parameters=Parameters.from_store(), full_data=True), torch.no_grad():
+    with (
+        isolated(dtype=program.dtype, parameters=Parameters.from_store(), full_data=True, device=program.device),
+        torch.no_grad(),
+    ):
         trace = poutine.trace(guide).get_trace(*args, **kwargs)
         if not all(node["fn"].has_rsample for node in _latents(trace).values()) or not can_vmap(one):
             return False

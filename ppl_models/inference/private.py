@@ -10,18 +10,23 @@ from pyro.nn import PyroModule
 from torch.distributions import Distribution
 
 
-def private_copy(program: Any, memo: dict[int, Any], dtype: torch.dtype | None = None) -> Any:
+def private_copy(
+    program: Any, memo: dict[int, Any], dtype: torch.dtype | None = None, device: torch.device | None = None
+) -> Any:
     """A copy of a module or of a module's method; a plain function is returned as it is.
 
     Args:
         program: a model or guide.
         memo: shared by the copies of one fit, so that modules that share parts still do.
         dtype: floating dtype of the copy's parameters, buffers and priors (`PyroSample`); None keeps theirs.
+        device: where the copy stands; None keeps theirs.
     """
     owner = program.__self__ if inspect.ismethod(program) else program
     if not isinstance(owner, torch.nn.Module):
         return program
     duplicate = copy_module(owner, memo)
+    if device is not None:
+        duplicate.to(device)
     if dtype is not None:
         duplicate.to(dtype)
         for part in duplicate.modules():

@@ -32,6 +32,7 @@ from ppl_models.inference.vmapped_elbo import VmappedTrace_ELBO
 from ppl_models.program import Program
 from ppl_models.program.data import Arguments
 from ppl_models.program.elbo import LogRatio, log_ratio, mean_field_log_ratio, program_log_ratio
+from ppl_models.program.isolation import forked_random
 
 Guide = Callable[..., Any]
 BETAS = (0.9, 0.99)
@@ -92,7 +93,7 @@ def make_steps(program: Program, guide: Guide, options: StepOptions) -> Steps:
     worth = _eager_seconds(program, guide, options)
     started = time.perf_counter()
     try:
-        with torch.random.fork_rng(devices=[]):  # eager steps are the same whether capture was tried or not
+        with forked_random():  # eager steps are the same whether capture was tried or not
             svi = _captured(program, guide, options)
     except CaptureError as error:
         return _fall_back(program, guide, options, worth, f"capture: {error}")
@@ -126,7 +127,7 @@ def _fall_back(program: Program, guide: Guide, options: StepOptions, worth: floa
 def _eager_seconds(program: Program, guide: Guide, options: StepOptions) -> float:
     """About how long the eager steps of the fit would take, from the time of one run of guide and model."""
     started = time.perf_counter()
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    with forked_random(), torch.no_grad():
         log_ratio(program.model, guide, program.arguments.args, program.arguments.kwargs)
     return STEPS_SHARE * options.max_steps * (time.perf_counter() - started) / FORWARD_SHARE
 

@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader
 
 from ppl_models.errors import DataError
 from ppl_models.program.data import Arguments, Data, prepare_arguments
+from ppl_models.program.isolation import forked_random
 
 
 def first_batch(data: Any) -> Data:
@@ -19,7 +20,7 @@ def first_batch(data: Any) -> Data:
     if not isinstance(data, DataLoader):
         return data
     # A loader draws the order of its batches from torch's generator, which is not ours to move.
-    with torch.random.fork_rng(devices=[]):
+    with forked_random():
         batch = next(iter(data), None)
     if batch is None:
         raise DataError("data: the DataLoader is empty; give one with at least one batch.")
@@ -27,7 +28,7 @@ def first_batch(data: Any) -> Data:
 
 
 def batches(
-    model: Callable[..., Any], loader: DataLoader[Any], like: Arguments, dtype: torch.dtype
+    model: Callable[..., Any], loader: DataLoader[Any], like: Arguments, dtype: torch.dtype, device: torch.device
 ) -> Iterator[Arguments]:
     """Arguments of one step after the other, epoch after epoch.
 
@@ -36,11 +37,12 @@ def batches(
         loader: gives the batches.
         like: the arguments that the program was built with; later batches take their dtypes.
         dtype: floating dtype of the data.
+        device: where they are put.
     """
     wanted = {name: tensor.dtype for name, tensor in like.tensors().items()}
     while True:
         for batch in loader:
-            found = prepare_arguments(model, _as_data(batch), dtype)
+            found = prepare_arguments(model, _as_data(batch), dtype).on(device)
             yield found.with_tensors({name: t.to(wanted.get(name, t.dtype)) for name, t in found.tensors().items()})
 
 

@@ -34,6 +34,10 @@ class Arguments:
         args = tuple(tensors.get(name, value) for name, value in zip(self.names, self.args, strict=True))
         return Arguments(args, {**self.kwargs, **{k: v for k, v in tensors.items() if k in self.kwargs}}, self.names)
 
+    def on(self, device: torch.device) -> "Arguments":
+        """The same arguments, their tensors on a device."""
+        return self.with_tensors({name: tensor.to(device) for name, tensor in self.tensors().items()})
+
     def in_dtype(self, name: str, dtype: torch.dtype) -> "Arguments":
         """The same arguments, one of them converted to a dtype."""
         return self.with_tensors({name: self.named()[name].to(dtype)})

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 import numpy as np
 import pyro
@@ -11,6 +11,14 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.subsample_messenger import SubsampleMessenger
 
 from ppl_models.program.parameters import Parameters
+
+CPU = torch.device("cpu")
+
+
+def forked_random(device: torch.device = CPU) -> AbstractContextManager[None]:
+    """Give torch's generators back the states that they have now."""
+    on_cuda = device.type == "cuda" or torch.cuda.is_initialized()
+    return torch.random.fork_rng(devices=range(torch.cuda.device_count()) if on_cuda else [])
 
 
 @contextmanager
@@ -22,6 +30,7 @@ def isolated(
     parameters: Parameters | None = None,
     num_threads: int | None = None,
     full_data: bool = False,
+    device: torch.device = CPU,
 ) -> Iterator[None]:
     """Enter a private Pyro world and restore the caller's on the way out, also after an exception.
 
@@ -35,9 +44,12 @@ def isolated(
         parameters: what the param store holds inside; None gives an empty store.
         num_threads: torch threads inside; None keeps the present count.
         full_data: plates ignore their `subsample_size` and hold all their data.
+        device: where new tensors stand inside.
     """
     with ExitStack() as stack:
-        stack.enter_context(_random_states())
+        stack.enter_context(_random_states(device))
+        if device.type != "cpu":
+            stack.enter_context(device)
         stack.enter_context(_torch_settings(dtype, num_threads))
         stack.enter_context(pyro.validation_enabled(validate))
         stack.enter_context(pyro.get_param_store().scope())
@@ -66,11 +78,10 @@ class _OwnInitialValues(Messenger):
 
 
 @contextmanager
-def _random_states() -> Iterator[None]:
+def _random_states(device: torch.device) -> Iterator[None]:
     python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
-    cuda_devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     try:
-        with torch.random.fork_rng(devices=cuda_devices):
+        with forked_random(device):
             yield
     finally:
         random.setstate(python_state)

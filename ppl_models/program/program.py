@@ -18,7 +18,7 @@ from ppl_models.program.data import Arguments, Data, prepare_arguments
 from ppl_models.program.enumeration import choose_evaluator
 from ppl_models.program.first_run import first_run
 from ppl_models.program.handlers import Enumerate, FromUnconstrained, FromValues, ImproperSites
-from ppl_models.program.isolation import isolated
+from ppl_models.program.isolation import CPU, isolated
 from ppl_models.program.nodes import nodes_of
 from ppl_models.program.parameters import Parameters
 from ppl_models.program.sites import Site, Sites, read_sites
@@ -42,6 +42,7 @@ class Program:
         explicit_subsamples: plates whose subsample indices the model gives itself.
         subsampled: whether a plate holds fewer data than its full size.
         evaluator: sums the enumerated sites out; None where there are none.
+        device: where its tensors stand.
     """
 
     model: Callable
@@ -54,6 +55,7 @@ class Program:
     explicit_subsamples: frozenset[str]
     subsampled: bool
     evaluator: type | None
+    device: torch.device = CPU
 
     @cached_property
     def slices(self) -> dict[str, tuple[slice, torch.Size]]:
@@ -88,6 +90,7 @@ class Program:
             parameters=self.parameters,
             full_data=full_data,
             num_threads=num_threads,
+            device=self.device,
         )
 
     def with_parameters(self, parameters: Parameters) -> "Program":
@@ -186,6 +189,7 @@ def build_program(
     dtype: torch.dtype = torch.float64,
     seed: int = 0,
     parameters: Parameters | None = None,
+    device: torch.device = CPU,
 ) -> Program:
     """Run a model once with validation and describe it.
 
@@ -195,16 +199,17 @@ def build_program(
         dtype: floating dtype of latents and data.
         seed: seed of the prior draw that the first run makes.
         parameters: values of the model's `pyro.param`s; None takes their initial values.
+        device: where the data are put and the model runs.
 
     Raises:
         DataError, ModelError: the model and data do not go together; the message names site and argument.
     """
     if not callable(model):
         raise ModelError(f"model: found {type(model).__name__}, wanted a Pyro model: a function or a PyroModule.")
-    arguments = prepare_arguments(model, data, dtype)
+    arguments = prepare_arguments(model, data, dtype).on(device)
     sampleable: Any = ImproperSites()(model)
     sampleable.__wrapped__ = model  # keeps its signature
-    with isolated(seed=seed, dtype=dtype, validate=True, parameters=parameters):
+    with isolated(seed=seed, dtype=dtype, validate=True, parameters=parameters, device=device):
         try:
             trace, explicit = first_run(sampleable, arguments)
         except DataError as error:
@@ -215,7 +220,7 @@ def build_program(
             trace, explicit = first_run(sampleable, arguments)
         if parameters is None:
             parameters = Parameters.from_store()
-        with isolated(dtype=dtype, validate=True, parameters=parameters, full_data=True):
+        with isolated(dtype=dtype, validate=True, parameters=parameters, full_data=True, device=device):
             whole, _ = first_run(sampleable, arguments)
             _check_same_sites(trace, whole)
             sites = read_sites(whole)
@@ -231,6 +236,7 @@ def build_program(
         explicit_subsamples=explicit,
         subsampled=_is_subsampled(trace),
         evaluator=evaluator,
+        device=device,
     )
 
 
