@@ -1,12 +1,13 @@
 # make demo   install, check two problems with three guides each, write a report under out/
 # make test   install what tests need; lint, types, import order, tests
+# make bench  install the peers, and race them (about 25 minutes)
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint fmt notebooks bench clean
+.PHONY: demo test lint fmt notebooks bench elbo clean
 
 demo: $(VENV)/.installed
 	$(BIN)/ppl-models check eight_schools_noncentered eight_schools_centered \
@@ -29,9 +30,11 @@ notebooks: $(VENV)/.installed-dev
 	$(BIN)/jupytext --to ipynb notebooks/*.py
 	$(BIN)/jupyter-execute --inplace notebooks/*.ipynb
 
-bench: $(VENV)/.installed-dev
+bench: $(VENV)/.installed-peers
+	$(BIN)/python benchmarks/speed.py
+
+elbo: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/elbo.py
-	$(BIN)/python benchmarks/steps.py
 
 clean:
 	rm -rf $(VENV) out
@@ -46,3 +49,7 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 $(VENV)/.installed-dev: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) --editable '.[dev]'
 	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-peers: $(VENV)/.installed-dev
+	$(PIP) --editable '.[dev,peers]'
+	touch $@

@@ -4,7 +4,8 @@
 
 (a) SVI steps, (b) autoencoder, (c) NUTS, (d) time to the first step, (e) growth, (f) memory. Medians and ranges of the
 rounds go to the terminal, to `results/speed.json` (parts that were not run keep what they had) and `results/speed.png`.
-`pip install -c constraints.txt -e '.[dev,peers]'` installs the peers; what is missing is said in the table.
+`pip install -c constraints.txt -e '.[dev,peers]'` installs the peers; what is missing is said in the table. Each fit of a
+block compiles or reads the cache as a user's does, and its steps alone are timed.
 """
 
 import argparse
@@ -52,8 +53,12 @@ def main() -> None:
             verdicts += [{"part": name, **limit} for limit in limits]
             show(console, name, rows, time.perf_counter() - started)
             document = merged(options.output, parts)
-            write_whole(options.output, lambda path, document=document: path.write_text(json.dumps(document) + "\n"))
+            write_whole(
+                options.output, lambda path, document=document: path.write_text(json.dumps(document, indent=1) + "\n")
+            )
     console.print(tables.verdicts(verdicts))
+    if options.quick:
+        console.print("  one short round of small sizes: these figures show that it works, and no more", style="dim")
     write_whole(options.output.with_suffix(".png"), lambda path: figure.draw(document, path))
 
 
@@ -64,8 +69,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one round, small sizes: to see that it works")
     parser.add_argument("--backend", nargs="+", help="backends of this library, the one to be judged first")
     parser.add_argument("--check", action="store_true", help="only compare the peers' log densities")
-    parser.add_argument("--output", type=Path, default=FOLDER / "speed.json")
-    return parser.parse_args()
+    parser.add_argument("--output", type=Path, help="results/speed.json, or out/speed.json with --quick, if not given")
+    options = parser.parse_args()
+    options.output = options.output or (Path("out") if options.quick else FOLDER) / "speed.json"
+    return options
 
 
 def show(console: Console, name: str, rows: list, seconds: float) -> None:

@@ -44,7 +44,7 @@ class Worker:
         self, peer: str, threads: int = 1, variables: Mapping[str, str] | None = None, patience: float = 300.0
     ):
         self.peer, self.patience = peer, patience
-        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - `close` closes it
+        self.log = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - `close` closes it
         self.process = subprocess.Popen(
             [sys.executable, "-m", "race.worker", peer],
             cwd=FOLDER,

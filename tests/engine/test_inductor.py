@@ -36,10 +36,7 @@ def memory(monkeypatch):
 
 def test_steps_change_the_state_and_fill_the_results():
     graph = walked()
-    state, noise = (
-        torch.ones(3, dtype=torch.float64),
-        torch.rand(5, 3, dtype=torch.float64, generator=torch.Generator()),
-    )
+    state, noise = torch.ones(3, dtype=torch.float64), torch.linspace(0.1, 2.0, 15, dtype=torch.float64).reshape(5, 3)
     runner = Inductor().compile(graph).bind((state,), graph.fixed)
     losses, path = torch.full((5,), torch.nan, dtype=torch.float64), torch.empty(5, 3, dtype=torch.float64)
     assert runner.run(5, [noise], [losses, path]) == 5
@@ -88,7 +85,7 @@ def test_a_compiler_that_fails_is_quoted(memory, monkeypatch):
         raise RuntimeError("header\n\nthe last line of the compiler.\n")
 
     monkeypatch.setattr(torch._inductor.compile_fx, "compile_fx", fail)
-    with pytest.raises(CaptureError, match="^the compiler failed: the last line of the compiler$"):
+    with pytest.raises(CaptureError, match=r"^the compiler failed: the last line of the compiler$"):
         Inductor().compile(walked())
     assert not memory
 

@@ -159,7 +159,8 @@ def shrinking(y):
 def steep(y):
     """The gradient is NaN beyond a bound, the loss is not."""
     w = pyro.sample("w", dist.Normal(0.0, 0.01).mask(False))
-    pyro.factor("push", 10.0 * w + 0.1 * (0.52 - w).clamp(min=0.0).sqrt())
+    left = 0.52 - w
+    pyro.factor("push", 10.0 * w + 0.1 * (left.abs() + left).sqrt())
 
 
 OBSERVED = (torch.zeros(()),)
@@ -530,3 +531,8 @@ def test_steps_that_fail_are_refused():
     with elbo_of(regression, DATA) as elbo, pytest.raises(CaptureError) as caught:
         compiled(elbo, Plain(fail))
     assert str(caught.value) == "a step fails: RuntimeError: no such operator"
+
+
+def test_a_disagreement_is_said_as_it_is():
+    with elbo_of(regression, DATA) as elbo, pytest.raises(CaptureError, match=r"^a compiled step's loss differs from"):
+        compiled(elbo, Plain(lambda step, results: results[0].add_(1.0)))

@@ -48,9 +48,14 @@ def cpp_compiler() -> str | None:
 
 @cache
 def compiler_identity(compiler: str) -> str:
-    """What decides whether a shared object fits: the compiler's version, the processor, torch and our own flags."""
-    done = subprocess.run([compiler, "--version"], capture_output=True, text=True, timeout=60, check=False)
-    return "\n".join((compiler, done.stdout, _processor(), torch.__version__, " ".join(FLAGS)))
+    """What decides whether a shared object fits: the compiler's version, the processor, torch and our own flags.
+
+    Raises:
+        CaptureError: the compiler does not even tell its version.
+    """
+    with _folder() as folder:
+        version = _run([compiler, "--version"], folder)
+    return "\n".join((compiler, version, _processor(), torch.__version__, " ".join(FLAGS)))
 
 
 def build(source: str) -> bytes:
@@ -73,7 +78,8 @@ def build(source: str) -> bytes:
 
 def _precompiled(compiler: str) -> Path | None:
     """The precompiled header; made when the second graph is compiled, since a single one would not repay it."""
-    if "g++" not in Path(compiler).name:
+    name = Path(compiler).name
+    if "g++" not in name or "clang" in name:
         return None
     cache = Cache()
     key = hashlib.sha256("\n".join(("prefix", *HEADERS, compiler_identity(compiler))).encode()).hexdigest()
@@ -91,13 +97,13 @@ def _precompile(compiler: str, folder: Path, cache: Cache, key: str) -> Path | N
     return cache.put(key, {PREFIX: header, target.name: target})
 
 
-def _run(command: list[str], folder: Path) -> None:
+def _run(command: list[str], folder: Path) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise CaptureError(f"the compiler failed: {error}") from error
     if done.returncode == 0:
-        return
+        return done.stdout
     kept = Path(tempfile.mkdtemp(prefix="ppl-models-failed-"))
     shutil.copytree(folder, kept, dirs_exist_ok=True)
     log = kept / "compiler.log"

@@ -108,13 +108,12 @@ def _compiled(graph: Graph, key: str, cache: Cache) -> Library:
     examples = [_apart(tensor) for tensor in graph.inputs]
     streams = range(graph.num_state, graph.num_state + graph.num_streams)
     try:
-        source = generate(lower(graph.module, examples, graph.num_threads), streams, density=graph.density)
+        content = build(generate(lower(graph.module, examples, graph.num_threads), streams, density=graph.density))
     except CaptureError:
         raise
     except Exception as error:
         # Inductor refuses what it does not know in many ways.
         raise CaptureError(f"inductor cannot lower it: {type(error).__name__}: {first_line(error)}") from error
-    content = build(source)
     folder = cache.put(key, {OBJECT: content})
     if folder is not None:
         return Library(folder / OBJECT)
