@@ -4,8 +4,8 @@
 
 (a) SVI steps, (b) autoencoder, (c) NUTS, (d) time to the first step, (e) growth, (f) memory. Medians and ranges of the
 rounds go to the terminal, to `results/speed.json` (parts that were not run keep what they had) and `results/speed.png`.
-`pip install -c constraints.txt -e '.[dev,peers]'` installs the peers; what is missing is said in the table. Each fit of a
-block compiles or reads the cache as a user's does, and its steps alone are timed.
+`pip install -c constraints.txt -e '.[dev,peers]'` installs the peers; what is missing is said in the table. About 25
+minutes on two idle cores, five with `--quick`.
 """
 
 import argparse
@@ -53,10 +53,10 @@ def main() -> None:
             verdicts += [{"part": name, **limit} for limit in limits]
             show(console, name, rows, time.perf_counter() - started)
             document = merged(options.output, parts)
-            write_whole(
-                options.output, lambda path, document=document: path.write_text(json.dumps(document, indent=1) + "\n")
-            )
-    console.print(tables.verdicts(verdicts))
+            text = json.dumps(document, indent=1) + "\n"
+            write_whole(options.output, lambda path, text=text: path.write_text(text))
+    if verdicts:
+        console.print(tables.verdicts(verdicts))
     if options.quick:
         console.print("  one short round of small sizes: these figures show that it works, and no more", style="dim")
     write_whole(options.output.with_suffix(".png"), lambda path: figure.draw(document, path))

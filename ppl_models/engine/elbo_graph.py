@@ -7,7 +7,7 @@ from typing import Any
 import pyro
 import torch
 
-from ppl_models.engine.noise import NoiseTape, SubsampleTape, draw_subsamples
+from ppl_models.engine.noise import NoiseTape, SubsampleTape, draw_normal, draw_subsamples
 from ppl_models.engine.substitution import Substitution
 from ppl_models.errors import CaptureError, first_line
 from ppl_models.program import Program
@@ -79,7 +79,7 @@ class ElboFunction:
         """Noise of `count` steps, each tensor of shape (step, ...): normal, uniform, indices of each subsample."""
         shape = (count, self.num_particles)
         dtype = self.program.dtype
-        normal = torch.randn(*shape, max(self.num_normal, MIN_NOISE_NUMBERS), dtype=dtype)
+        normal = draw_normal((*shape, max(self.num_normal, MIN_NOISE_NUMBERS)), dtype)
         if self.num_uniform:
             uniform = torch.rand(*shape, self.num_uniform, dtype=dtype)
         else:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
@@ -76,19 +77,31 @@ class SubsampleTape(Messenger):
             msg["value"], msg["done"] = self.indices[msg["name"]][:subsample_size], True
 
 
+def draw_normal(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+    """Standard normal numbers, seeded by torch's generator; on the CPU by NumPy, which is three times as fast."""
+    if torch.get_default_device().type != "cpu":
+        return torch.randn(*shape, dtype=dtype)
+    real = np.float64 if dtype == torch.float64 else np.float32
+    return torch.from_numpy(_numpy_generator().standard_normal(tuple(shape), dtype=real))
+
+
 def draw_subsamples(sizes: Sequence[tuple[int, int]], count: int) -> list[torch.Tensor]:
     """Indices without repetition, uniform over subsets, in random order: for each plate, shape (count, subsample size).
 
     Seeded by torch's generator. The cost grows with the subsample, not with the plate (Floyd's method).
     """
-    import numpy as np
-
-    generator = np.random.default_rng(int(torch.randint(2**62, ())))
+    if not sizes:
+        return []
+    generator = _numpy_generator()
     where = torch.get_default_device()
     return [
         torch.from_numpy(np.stack([generator.choice(size, wanted, replace=False) for _ in range(count)])).to(where)
         for size, wanted in sizes
     ]
+
+
+def _numpy_generator() -> np.random.Generator:
+    return np.random.Generator(np.random.SFC64(int(torch.randint(2**62, (), device="cpu"))))
 
 
 def _shape_of(args: tuple, kwargs: dict[str, Any]) -> torch.Size:

@@ -18,8 +18,10 @@ from ppl_models.program.isolation import forked_random
 
 NUM_PROOFS = 2
 PROOF_SEED = 2026
-NOISE_NUMBERS, NOISE_STEPS = 2**20, 1_000
+NOISE_NUMBERS, NOISE_STEPS = 2**16, 1_000
 """Most numbers of noise, and most steps of it, drawn at once; both decide about the order of random numbers."""
+BATCH_NUMBERS = 2**22
+"""Most numbers of data stacked at once."""
 SECONDS_AWAY = 0.25
 """Longest time without a look at the keyboard."""
 
@@ -297,7 +299,7 @@ class _Ahead:
         first = self.kept if self.kept is not None else next(self.batches)
         self.kept, taken = None, [first]
         size = sum(tensor.numel() for tensor in first.tensors().values())
-        while len(taken) < min(count, max(1, NOISE_NUMBERS // max(size, numbers))):
+        while len(taken) < min(count, max(1, BATCH_NUMBERS // max(size, numbers))):
             following = next(self.batches)
             if _shapes(following) != _shapes(first):
                 self.kept = following

@@ -15,7 +15,7 @@ from ppl_models.inference.steps import Steps
 from ppl_models.program import Parameters
 from ppl_models.progress import Update
 
-CHECK_EVERY, CHECK_SHARE = 50, 0.05
+CHECK_EVERY, CHECK_SHARE = 100, 0.1
 COOL_DOWN_SHARE = 0.25
 MAX_COOL_DOWN = 500
 FINAL_STEP_RATIO = 0.01

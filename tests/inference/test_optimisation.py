@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ppl_models.errors import ModelError
-from ppl_models.inference.optimisation import CHECK_EVERY, Schedule, optimise
+from ppl_models.inference.optimisation import CHECK_EVERY, CHECK_SHARE, Schedule, optimise
 from ppl_models.program import isolated
 
 
@@ -162,5 +162,5 @@ def test_checks_come_at_the_same_steps_whatever_the_length_of_a_chunk():
         checks.append(schedule.next_check(checks[-1]))
     gaps = np.diff(checks)
     assert gaps.min() == CHECK_EVERY
-    assert np.all(gaps <= np.maximum(CHECK_EVERY, 0.05 * np.asarray(checks[:-1])))
+    assert np.all(gaps <= np.maximum(CHECK_EVERY, CHECK_SHARE * np.asarray(checks[:-1])))
     assert checks[-1] == 20_000 - schedule.cool_steps

@@ -16,7 +16,7 @@ from ppl_models.engine.native.source import generate
 from ppl_models.errors import CaptureError, first_line
 
 OBJECT = "step.so"
-FORMAT = "1"
+FORMAT = "2"
 """Of the generated C++ and of its interface; another number leaves what older versions cached alone."""
 KEPT_LIBRARIES = 128
 

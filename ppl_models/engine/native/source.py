@@ -19,8 +19,13 @@ from ppl_models.engine.native.plan import (
     Plan,
 )
 
-DRIVERS = {name: Path(__file__).with_name(name) for name in ("operators.hpp", "driver.hpp", "density.hpp")}
+DRIVERS = {
+    name: Path(__file__).with_name(name) for name in ("operators.hpp", "vectors.hpp", "driver.hpp", "density.hpp")
+}
+OPERATORS = ("operators.hpp", "vectors.hpp")
 ALIGNMENT = 64
+LARGEST_LOOP = 300_000
+"""Elements of matrix times vector up to which our own loops are quicker than a call of BLAS."""
 DTYPE_CODES = {
     torch.uint8: 0,
     torch.int8: 1,
@@ -44,7 +49,7 @@ def generate(plan: Plan, streams: Sequence[int], density: bool = False) -> str:
     """
     operators = [call for call in plan.calls if isinstance(call, OperatorCall)]
     writer = _Writer(plan, tuple(streams), operators, copied=density)
-    parts = [_includes(plan.kernels), DRIVERS["operators.hpp"].read_text() if operators else ""]
+    parts = [_includes(plan.kernels), *(DRIVERS[name].read_text() for name in OPERATORS if operators)]
     parts += [_kernel(number, kernel) for number, kernel in enumerate(plan.kernels)]
     parts += [writer.constants(), writer.frame(), writer.step(), DRIVERS["driver.hpp"].read_text()]
     if density:
@@ -133,6 +138,8 @@ class _Writer:
         return f"kernel_{call.kernel}({', '.join(arguments)});"
 
     def _operator_call(self, call: OperatorCall) -> str:
+        if (vector := _vector_product(call)) is not None:
+            return vector
         if call.name in DIRECT_OPERATORS and call.overload == "out":
             *operands, out = call.arguments
             values = [self._tensor(v) if isinstance(v, Layout) else _double(v) for v in (out, *operands)]
@@ -160,6 +167,39 @@ class _Writer:
     def _tensor(self, layout: Layout) -> str:
         self.tensors.append(layout)
         return f"frame.tensors[{len(self.tensors) - 1}]"
+
+
+def _vector_product(call: OperatorCall) -> str | None:
+    """A matrix product with a single column or row, written with `vectors.hpp`; None for other calls."""
+    if call.name not in ("aten::mm", "aten::addmm") or call.overload != "out":
+        return None
+    layouts = [value for value in call.arguments if isinstance(value, Layout)]
+    numbers = [value for value in call.arguments if isinstance(value, (int, float))]
+    start, left, right, out = layouts if call.name == "aten::addmm" else (layouts[-1], *layouts)
+    beta, alpha = numbers if call.name == "aten::addmm" else (0.0, 1.0)
+    if 1 not in out.shape:
+        return None
+    if out.dtype not in (torch.float32, torch.float64) or math.prod(left.shape) + math.prod(right.shape) > LARGEST_LOOP:
+        return None
+    if out.shape[1] == 1:
+        axis, matrix, (row, column), vector, summed = 0, left, left.stride, right, 0
+    else:
+        axis, matrix, (column, row), vector, summed = 1, right, right.stride, left, 1
+    real = "double" if out.dtype == torch.float64 else "float"
+    parts = (
+        f"({real}*){_pointer(out.address)}, {out.stride[axis]}",
+        f"({real}*){_pointer(start.address)}, {_broadcast_stride(start, axis)}",
+        f"({real}*){_pointer(matrix.address)}, {row}, {column}",
+        f"({real}*){_pointer(vector.address)}, {vector.stride[summed]}",
+        f"{out.shape[axis]}, {vector.shape[summed]}, {_double(beta)}, {_double(alpha)}",
+    )
+    return f"matrix_times_vector<{real}>({', '.join(parts)});"
+
+
+def _broadcast_stride(layout: Layout, axis: int) -> int:
+    """The stride along an axis of a matrix that a tensor of one or two axes is broadcast to."""
+    own = axis - (2 - len(layout.shape))
+    return layout.stride[own] if own >= 0 and layout.shape[own] > 1 else 0
 
 
 def _layouts(call: OperatorCall) -> list[Layout]:
