@@ -22,7 +22,7 @@ import guides as families
 import ppl_models as ppl
 from ppl_models.engine import COMPILERS, Adam, CompiledSteps, ElboFunction, SviGraph, compile_density, elbo_function
 from ppl_models.engine.noise import NoiseTape
-from ppl_models.program import Program, build_program
+from ppl_models.program import build_program
 from ppl_models.program.batching import OutOfPlaceRandomness
 from ppl_models.program.elbo import mean_field_log_ratio, program_log_ratio
 
@@ -106,13 +106,9 @@ def prepared(name, guide, *, kind=None, log_ratio=program_log_ratio, particles=1
 
 @contextlib.contextmanager
 def at_home(problem, dtype=torch.float64, device="cpu"):
-    """The program of a problem whose data are on a device, in its private world, where tensors are made there."""
-    data = {key: value.to(device) if isinstance(value, torch.Tensor) else value for key, value in problem.data.items()}
-    with contextlib.ExitStack() as stack:
-        if device != "cpu":
-            stack.enter_context(torch.device(device))
-        program: Program = build_program(problem.model, data, dtype=dtype)
-        stack.enter_context(program.isolated(seed=1, num_threads=1))
+    """The program of a problem on a device, in its private world."""
+    program = build_program(problem.model, problem.data, dtype=dtype, device=torch.device(device))
+    with program.isolated(seed=1, num_threads=1):
         yield program
 
 
@@ -136,14 +132,13 @@ def assert_parity(pair, backend, drawn, num_steps=NUM_STEPS):
     drawn.clear()
     steps.run(np.ones(1), losses)
     gradient = steps.state[1] / (1.0 - BETAS[0])
-    (noise,) = drawn
+    steps.run(np.ones(num_steps - 1), losses)
+    noise = [torch.cat(parts) for parts in zip(*drawn, strict=True)]
     wanted_loss, wanted_gradient = pair.loss_and_gradient([part[0] for part in noise])
-    assert_equal(torch.tensor(losses[0], dtype=wanted_loss.dtype), wanted_loss.cpu())
+    assert_equal(wanted_loss.new_tensor(losses[0]), wanted_loss)
     assert_equal(gradient, wanted_gradient)
     if num_steps == 1:
         return
-    steps.run(np.ones(num_steps - 1), losses)
-    assert len(drawn) == 1
     wanted = pair.parameters_after(noise, num_steps)
     limit = accumulated_rounding(pair.svi, backend, start, steps.state[0], noise, num_steps)
     assert float((steps.state[0] - wanted).abs().max()) <= limit
@@ -201,6 +196,23 @@ def test_inductor_steps_are_pyros(name, guide, drawn):
 def test_every_third_pair_has_every_problem_and_every_guide():
     assert {name for name, _ in THIRD} == set(PROBLEMS)
     assert {guide for _, guide in THIRD} == set(GUIDES)
+
+
+def test_a_hundred_millionth_too_much_is_noticed(drawn):
+    def wrong(program, guide):
+        return program_log_ratio(program, guide) * (1.0 + 1e-8)
+
+    with prepared("lynx_ar2", "delta", log_ratio=wrong) as pair, pytest.raises(AssertionError, match="not close"):
+        assert_parity(pair, "native", drawn)
+
+
+def test_steps_a_billionth_too_long_are_noticed(drawn, monkeypatch):
+    with prepared("lynx_ar2", "delta") as pair:
+        assert_parity(pair, "native", drawn)
+    with prepared("lynx_ar2", "delta") as pair:
+        monkeypatch.setitem(globals(), "STEP_SIZE", STEP_SIZE * (1.0 + 1e-9))
+        with pytest.raises(AssertionError, match="<="):
+            assert_parity(pair, "native", drawn)
 
 
 @pytest.mark.parametrize(
@@ -307,7 +319,7 @@ def test_log_densities_are_pyros(name, backend):
 @pytest.mark.parametrize(("name", "guide"), THIRD)
 def test_steps_on_a_gpu_are_pyros(name, guide, drawn):
     with prepared(name, guide, device="cuda") as pair:
-        assert_parity(pair, "inductor", drawn, num_steps=1)
+        assert_parity(pair, "inductor", drawn, num_steps=10)
 
 
 @gpu
