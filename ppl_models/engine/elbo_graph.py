@@ -1,6 +1,7 @@
 """The negative ELBO of a model and guide as a pure function of flat parameters and standard noise."""
 
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,6 +9,7 @@ import pyro
 import torch
 
 from ppl_models.engine.noise import NoiseTape, SubsampleTape, draw_normal, draw_subsamples
+from ppl_models.engine.proof import agree, largest_difference
 from ppl_models.engine.substitution import Substitution
 from ppl_models.errors import CaptureError, first_line
 from ppl_models.program import Program
@@ -68,6 +70,44 @@ class ElboFunction:
         with self.replayed(flat, normal, uniform, indices):
             return self.log_ratio(self.program, self.guide)
 
+    def prove(self) -> None:
+        """Compare loss and gradient, at most two particles, with autograd's on the program itself, one by one.
+
+        Raises:
+            CaptureError: they differ: a parameter cannot be exchanged everywhere, or particles disturb each other.
+        """
+        few = replace(self, num_particles=min(self.num_particles, 2))
+        noise = [tensor[0] for tensor in few.draw_noise(1)]
+        state = torch.get_rng_state()
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # torch's, about what vmap loops over
+            gradient, loss = torch.func.grad_and_value(few)(self.flat_parameters(), *noise)
+        torch.set_rng_state(state)
+        random, found = few._by_autograd(noise)
+        for what, one, other in (("loss", loss, found[0]), ("gradient", gradient, found[1])):
+            if not random and not agree(one, other):
+                raise CaptureError(
+                    f"its {what} as a function differs from autograd's by {largest_difference(one, other):.3g}"
+                )
+
+    def _by_autograd(self, noise: Sequence[torch.Tensor]) -> tuple[bool, tuple[torch.Tensor, torch.Tensor]]:
+        normal, uniform, *indices = noise
+        before = torch.get_rng_state()
+        total = torch.zeros((), dtype=self.program.dtype)
+        with torch.enable_grad():
+            for particle in range(self.num_particles):
+                tape = SubsampleTape(dict(zip(self.subsamples, indices, strict=True)))
+                with NoiseTape(normal[particle], uniform[particle]), OutOfPlaceRandomness(), tape:
+                    total = total - self.log_ratio(self.program, self.guide) / self.num_particles
+            holders = list(self.holders.values())
+            slopes = (
+                torch.autograd.grad(total, holders, allow_unused=True) if total.requires_grad else [None] * len(holders)
+            )
+        parts = [torch.zeros_like(h) if s is None else s for h, s in zip(holders, slopes, strict=True)]
+        flat = torch.cat([part.reshape(-1) for part in parts]).to(self.program.dtype)
+        # Where the program draws from a generator itself, the particles' numbers come in another order.
+        return not torch.equal(before, torch.get_rng_state()), (total.detach(), flat)
+
     def replayed(
         self, flat: torch.Tensor, normal: torch.Tensor, uniform: torch.Tensor, indices: Sequence[torch.Tensor]
     ) -> Any:
@@ -121,7 +161,11 @@ class ElboFunction:
 
 
 def elbo_function(
-    program: Program | Call, guide: Callable[..., Any], log_ratio: LogRatio, num_particles: int = 1
+    program: Program | Call,
+    guide: Callable[..., Any],
+    log_ratio: LogRatio,
+    num_particles: int = 1,
+    names: Collection[str] | None = None,
 ) -> ElboFunction:
     """Describe the ELBO of a guide whose parameters are in the param store.
 
@@ -130,11 +174,13 @@ def elbo_function(
         guide: the guide; every site of it reparameterised.
         log_ratio: the estimator of one particle.
         num_particles: particles a step.
+        names: the parameters, by name in the param store; None takes all of it.
 
     Raises:
         CaptureError: the guide has no parameter, or a site that is not reparameterised; the message names it.
     """
-    holders = {name: holder for name, holder in pyro.get_param_store().named_parameters() if holder.requires_grad}
+    learnt = pyro.get_param_store().named_parameters()
+    holders = {n: holder for n, holder in learnt if holder.requires_grad and (names is None or n in names)}
     if not holders:
         raise CaptureError("the guide has no parameter to learn")
     _require_reparameterised(program, guide)

@@ -5,11 +5,13 @@ import hashlib
 import io
 import random
 import sys
+import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -49,6 +51,10 @@ class Graph:
     random: tuple[str, ...]
     num_threads: int
     density: bool = False
+
+    def is_current(self) -> bool:
+        """Whether no tensor that it was made of, and that is no input, has been changed in place since."""
+        return all(tensor._version == version for tensor, version in self.module.meta["sources"])
 
     @property
     def inputs(self) -> tuple[torch.Tensor, ...]:
@@ -183,8 +189,8 @@ def _no_side_effects() -> Any:
     before = random.getstate(), _numpy_state()
     with contextlib.redirect_stdout(printed):
         yield
-    if printed.used:
-        raise CaptureError("model or guide prints; compiled, it would print no more")
+    if printed.place is not None:
+        raise CaptureError(f"model or guide prints{printed.place}; compiled, it would print no more")
     if before != (random.getstate(), _numpy_state()):
         raise CaptureError("model or guide draws from Python's or NumPy's generator; draw with torch or pyro.sample")
 
@@ -198,10 +204,12 @@ class _Watched(io.TextIOBase):
     """Passes text on, and remembers that there was some."""
 
     def __init__(self, target: Any):
-        self.target, self.used = target, False
+        self.target = target
+        self.place: str | None = None
 
     def write(self, text: str) -> int:
-        self.used = True
+        if self.place is None:
+            self.place = _place_of(frame for frame, _ in traceback.walk_stack(None))
         return self.target.write(text)
 
     def flush(self) -> None:
@@ -213,10 +221,17 @@ LIBRARIES = ("torch", "pyro", "ppl_models", "functorch")
 
 def _place(error: BaseException) -> str:
     """Where in the user's code an error came from, as ` (model.py, line 12)`."""
-    step, place = error.__traceback__, ""
-    while step is not None:
-        path = Path(step.tb_frame.f_code.co_filename)
-        if not any(part in LIBRARIES for part in path.parts[:-1]) and path.suffix == ".py" and "lib" not in path.parts:
-            place = f" ({path.name}, line {step.tb_lineno})"
-        step = step.tb_next
-    return place
+    lines = [(step.filename, step.lineno) for step in traceback.extract_tb(error.__traceback__)]
+    return _first_users(reversed(lines))
+
+
+def _place_of(frames: Iterable[FrameType]) -> str:
+    return _first_users((frame.f_code.co_filename, frame.f_lineno) for frame in frames)
+
+
+def _first_users(lines: Iterable[tuple[str, int | None]]) -> str:
+    for name, line in lines:
+        path = Path(name)
+        if path.suffix == ".py" and not {*LIBRARIES, "lib"} & {*path.parts[:-1]}:
+            return f" ({path.name}, line {line})"
+    return ""

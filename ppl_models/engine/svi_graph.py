@@ -1,17 +1,19 @@
 """Whole SVI steps (ELBO, gradient, optimiser) as one captured graph, run many at a time by a backend."""
 
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from ppl_models.engine.elbo_graph import ElboFunction
+from ppl_models.engine.elbo_graph import ElboFunction, elbo_function
 from ppl_models.engine.graph import Graph, capture
 from ppl_models.engine.optimizers import Adam
 from ppl_models.engine.proof import agree, largest_difference
 from ppl_models.engine.protocol import Backend, Runner
+from ppl_models.engine.python_state import changed_name, python_state
 from ppl_models.errors import CaptureError, DataError, first_line
 from ppl_models.program.data import Arguments
 from ppl_models.program.isolation import forked_random
@@ -48,6 +50,7 @@ class SviGraph:
         with forked_random():
             torch.manual_seed(PROOF_SEED)
             streams, other = (self._streams(elbo.draw_noise(1), data) for _ in range(2))
+            before = python_state(elbo.program.model, elbo.guide)
             self.graph: Graph = capture(
                 self.step,
                 optimizer.start(flat),
@@ -56,6 +59,12 @@ class SviGraph:
                 other_streams=other,
                 num_threads=num_threads,
             )
+            if (name := changed_name(before, python_state(elbo.program.model, elbo.guide))) is not None:
+                raise CaptureError(
+                    f"model or guide changes '{name}' in Python as it runs, which compiled code would not; pass what "
+                    "changes as data"
+                )
+            elbo.prove()
 
     def _streams(self, noise: Sequence[torch.Tensor], data: Batch) -> list[torch.Tensor]:
         schedule = self.optimizer.schedule(0, np.ones(1), self.elbo.program.dtype)
@@ -77,7 +86,8 @@ class SviGraph:
 
     def of(self, elbo: ElboFunction) -> "SviGraph":
         """The same step captured for data of other shapes."""
-        return SviGraph(elbo, self.optimizer, num_threads=self.graph.num_threads, minibatches=self.minibatches)
+        again = elbo_function(elbo.program, elbo.guide, elbo.log_ratio, elbo.num_particles)  # plates of another size
+        return SviGraph(again, self.optimizer, num_threads=self.graph.num_threads, minibatches=self.minibatches)
 
     def turned(self) -> ElboFunction:
         """The ELBO of the same data in reverse order: other values of the same shapes."""
@@ -179,6 +189,11 @@ class CompiledSteps:
     def _runner(self, elbo: ElboFunction) -> Runner:
         shapes = _shapes(elbo.program.arguments)
         if shapes not in self._runners:
+            if len(self._runners) >= MAX_SHAPES:
+                raise DataError(
+                    f"data: batches of more than {MAX_SHAPES} shapes, or with other values beside their tensors. Give "
+                    "batches of one shape, with what changes as tensors, or backend='eager'."
+                )
             try:
                 self._runners[shapes] = self._compiled(self.svi.of(elbo) if self._runners else self.svi)
             except CaptureError as error:
@@ -194,7 +209,9 @@ class CompiledSteps:
         with forked_random():  # compiling may draw, and what is cached does not
             runner = self.backend.compile(svi.graph).bind(self.state, svi.graph.fixed)
         try:
-            self._prove(svi, runner)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch's, about what vmap loops over
+                self._prove(svi, runner)
         except CaptureError:
             raise
         except (RuntimeError, ValueError, ArithmeticError) as error:
@@ -244,7 +261,8 @@ class CompiledSteps:
 
 
 NAMES = ("loss", "parameters", "average gradient", "average square of the gradient")
-Shapes = tuple[tuple[int, ...], ...]
+Shapes = tuple[tuple[str, tuple[object, ...]], ...]
+MAX_SHAPES = 8
 
 
 @dataclass(frozen=True)
@@ -309,7 +327,9 @@ class _Ahead:
 
 
 def _shapes(arguments: Arguments) -> Shapes:
-    return tuple(tuple(tensor.shape) for tensor in arguments.tensors().values())
+    """What compiled code depends on: shapes of tensors, and other values themselves."""
+    named = arguments.named().items()
+    return tuple((k, tuple(v.shape) if isinstance(v, torch.Tensor) else (type(v).__name__, repr(v))) for k, v in named)
 
 
 def _num_finite(found: torch.Tensor) -> int:

@@ -5,7 +5,7 @@ a millisecond each; capture is run twice for every fit, cached or not, so it has
 """
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -39,6 +39,7 @@ class Tracer(TorchDispatchMode):
         graph: what was written down.
         constants: the tensors that the added inputs stand for.
         random: names of the random operations that are part of the graph.
+        sources: tensors from outside that were read, with their versions: what was computed from them is a constant.
         changed: operations, by their number, that made a constant which was changed in place afterwards: what was
             written down is wrong, unless these are among the buffers.
     """
@@ -55,6 +56,7 @@ class Tracer(TorchDispatchMode):
         self._lifted = WeakIdKeyDictionary()
         self._lifted_memory: set[int] = set()
         self._makers: dict[int, int] = {}
+        self.sources: dict[int, tuple[torch.Tensor, int]] = {}
         for index, tensor in enumerate(inputs):
             _require_dense(tensor)
             self._nodes[tensor] = _described(self.graph.placeholder(f"input_{index}"), tensor)
@@ -72,6 +74,7 @@ class Tracer(TorchDispatchMode):
             traced, func = True, aten.clone.default if func is FROM_PYTHON else func
         draws = torch.Tag.nondeterministic_seeded in func.tags
         self._note_changes(func, args, kwargs, written_down=traced or draws)
+        self._note_sources((*args, *kwargs.values()))
         result = func(*args, **kwargs)
         if func in FACTORISATIONS and traced:
             return self._marked(func, args, kwargs, result)
@@ -114,6 +117,16 @@ class Tracer(TorchDispatchMode):
                     if memory not in self._makers:
                         raise CaptureError("its Python code changes a tensor in place that outlives one step")
                     self.changed.add(self._makers[memory])
+
+    def _note_sources(self, values: Iterable[Any]) -> None:
+        for value in values:
+            if isinstance(value, (list, tuple)):
+                self._note_sources(value)
+            elif isinstance(value, torch.Tensor) and self._is_source(value):
+                self.sources[id(value)] = (value, value._version)
+
+    def _is_source(self, tensor: torch.Tensor) -> bool:
+        return tensor.layout is torch.strided and tensor not in self._nodes and _memory(tensor) not in self._makers
 
     def _note_maker(self, func: Any, result: Any) -> None:
         if func is not FROM_PYTHON and any(returned.alias_info is not None for returned in func._schema.returns):
@@ -178,7 +191,8 @@ def trace(
         make_inputs: gives example values, the same at every call; none may be a view of another.
 
     Returns:
-        The graph, whose inputs are those given and then the constants; the constants; the random operations in it.
+        The graph, whose inputs are those given and then the constants, and whose `meta["sources"]` holds the tensors
+        from outside that it was made of, with their versions; the constants; the random operations in it.
 
     Raises:
         CaptureError: the function's Python reads the value of a tensor that depends on the inputs, or changes a tensor
@@ -194,7 +208,9 @@ def trace(
             tracer.graph.output(tuple(tracer.node_of(result) for result in results))
             tracer.graph.eliminate_dead_code()
             constants = _used_constants(tracer.graph, len(inputs), tracer.constants)
-            return GraphModule(torch.nn.Module(), tracer.graph), constants, tracer.random
+            module = GraphModule(torch.nn.Module(), tracer.graph)
+            module.meta["sources"] = tuple(tracer.sources.values())
+            return module, constants, tracer.random
         buffers |= tracer.changed
     raise CaptureError("it changes tensors in place, other ones at every run")
 

@@ -1,7 +1,7 @@
 """`Trace_ELBO` on compiled code, for people who keep their own loop around Pyro's SVI."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +11,14 @@ import torch
 from pyro.infer import Trace_ELBO
 
 from ppl_models.engine import AUTO, COMPILERS, EAGER, CaptureError, ElboFunction, Runner, check_backend, elbo_function
-from ppl_models.engine.graph import capture
+from ppl_models.engine.graph import Graph, capture
 from ppl_models.engine.proof import agree, largest_difference
+from ppl_models.engine.python_state import changed_name, python_state
 from ppl_models.errors import BackendWarning
 from ppl_models.program.data import Arguments
 from ppl_models.program.elbo import Call, call_log_ratio
 from ppl_models.program.isolation import forked_random
+from ppl_models.program.nodes import nodes_of
 
 MAX_GRAPHS = 16
 """More kinds of calls than this are a sign of a number that changes from step to step, passed as an argument."""
@@ -28,8 +30,9 @@ class CompiledTrace_ELBO(Trace_ELBO):  # noqa: N801 (named like Pyro's)
         svi = SVI(model, guide, Adam({"lr": 0.01}), ppl.CompiledTrace_ELBO())
 
     The first step captures and compiles model and guide; later steps with arguments of the same shapes run the code.
-    Tensors among the arguments may change from step to step, and tensors that the model holds may change in place;
-    Python numbers among the arguments are compiled in, so a weight that changes belongs in a tensor. What cannot be
+    Tensors among the arguments may change from step to step. Everything else is compiled in: other arguments (each
+    value is compiled for anew), tensors that the model holds (a change in place is noticed and compiled for anew), and
+    what Python decides on the way, so a weight that changes belongs in a tensor among the arguments. What cannot be
     captured is left to Pyro, with one warning. Every site of the guide must be reparameterised.
 
     Args:
@@ -42,6 +45,7 @@ class CompiledTrace_ELBO(Trace_ELBO):  # noqa: N801 (named like Pyro's)
         check_backend(backend)
         self.backend = backend
         self._code: dict[Any, _Code | None] = {}
+        self._warned = False
 
     def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
         """Negative ELBO estimate in nats; its gradients are added to those of the parameters."""
@@ -58,32 +62,44 @@ class CompiledTrace_ELBO(Trace_ELBO):  # noqa: N801 (named like Pyro's)
         return loss
 
     def _compiled(self, model: Any, guide: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> "_Code | None":
-        key = (model, guide, _kind(args), _kind(tuple(sorted(kwargs.items()))))
-        found = self._code.get(key)
-        if found is not None and found.is_current():
-            return found
-        if key in self._code and found is None:
-            return None
+        key: Any = None
         try:
-            if len(self._code) >= MAX_GRAPHS:
+            key = (model, guide, _modes(model, guide), _kind(_arguments(args, kwargs)))
+            found = self._code.get(key)
+            if key in self._code and (found is None or found.is_current()):
+                return found
+            if key not in self._code and len(self._code) >= MAX_GRAPHS:
                 raise CaptureError(
                     f"{MAX_GRAPHS} kinds of arguments were compiled; pass numbers that change as tensors"
                 )
-            self._code[key] = self._make(model, guide, args, kwargs)
+            self._code[key] = self._make(model, guide, _arguments(args, kwargs))
+            return self._code[key]
         except CaptureError as error:
-            self._code[key] = None
-            warnings.warn(f"CompiledTrace_ELBO: {error}. Running slower, with eager.", BackendWarning, stacklevel=4)
-        return self._code[key]
+            if not self._warned:
+                warnings.warn(f"CompiledTrace_ELBO: {error}. Running slower, with eager.", BackendWarning, stacklevel=4)
+            self._warned = True
+            if key is not None and len(self._code) < MAX_GRAPHS:
+                self._code[key] = None
+            return None
 
-    def _make(self, model: Any, guide: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> "_Code":
-        with torch.no_grad(), forked_random(), pyro.validation_enabled(False):
+    def _make(self, model: Any, guide: Any, arguments: Arguments) -> "_Code":
+        # One tensor given twice would be one input, and another's strides are none of the compiled code's business.
+        apart = {name: tensor.detach().clone().contiguous() for name, tensor in arguments.tensors().items()}
+        arguments = arguments.with_tensors(apart)
+        args, kwargs = arguments.args, arguments.kwargs
+        with torch.no_grad(), forked_random(), pyro.validation_enabled(False), poutine.trace(param_only=True) as seen:
             poutine.trace(poutine.replay(model, poutine.trace(guide).get_trace(*args, **kwargs))).get_trace(
                 *args, **kwargs
-            )  # the parameters are there from now on
-            holders = dict(pyro.get_param_store().named_parameters())
-            dtype = next(iter(holders.values())).dtype if holders else torch.get_default_dtype()
-            call = Call(model, _arguments(args, kwargs), dtype)
-            elbo = elbo_function(call, guide, call_log_ratio, self.num_particles)
+            )
+        names = set(nodes_of(seen.trace))
+        store = pyro.get_param_store()
+        dtypes = {holder.dtype for name, holder in store.named_parameters() if name in names}
+        if len(dtypes) != 1:
+            raise CaptureError("the parameters that model and guide learn have no dtype in common")
+        call = Call(model, arguments, dtypes.pop())
+        with forked_random(), pyro.validation_enabled(False):
+            elbo = elbo_function(call, guide, call_log_ratio, self.num_particles, names)
+            elbo.prove()
             return _compile(elbo, self.backend)
 
 
@@ -92,17 +108,19 @@ class _Code:
     """Compiled loss and gradient of one kind of call."""
 
     elbo: ElboFunction
+    graph: Graph
     runner: Runner
 
     def is_current(self) -> bool:
-        """Whether the parameters are still the tensors that the code was made for."""
+        """Whether parameters, and tensors that the model holds, are still those that the code was made for."""
         store = dict(pyro.get_param_store().named_parameters())
-        return all(store.get(name) is holder for name, holder in self.elbo.holders.items())
+        same = all(store.get(name) is holder for name, holder in self.elbo.holders.items())
+        return same and self.graph.is_current()
 
     def __call__(self, arguments: Arguments) -> tuple[float, torch.Tensor]:
-        flat = self.elbo.flat_parameters()
-        data = [tensor.detach().contiguous() for tensor in arguments.tensors().values()]
-        return self.run(flat, [noise[0] for noise in self.elbo.draw_noise(1)], data)
+        """Loss in nats and its gradient, shape (num_parameters,), with fresh noise."""
+        data = [tensor.detach() for tensor in arguments.tensors().values()]
+        return self.run(self.elbo.flat_parameters(), [noise[0] for noise in self.elbo.draw_noise(1)], data)
 
     def run(
         self, flat: torch.Tensor, noise: list[torch.Tensor], data: list[torch.Tensor]
@@ -120,7 +138,10 @@ def _compile(elbo: ElboFunction, backend: str) -> _Code:
 
     flat, data = elbo.flat_parameters(), list(elbo.data)
     first, second = ([noise[0] for noise in elbo.draw_noise(1)] for _ in range(2))
+    before = python_state(elbo.program.model, elbo.guide)
     graph = capture(loss_and_gradient, (), (flat, *first, *data), (), other_streams=(flat, *second, *data))
+    if (name := changed_name(before, python_state(elbo.program.model, elbo.guide))) is not None:
+        raise CaptureError(f"model or guide changes '{name}' in Python as it runs; pass what changes as a tensor")
     failures = []
     for candidate in COMPILERS.values():
         if backend not in (AUTO, candidate.name):
@@ -128,8 +149,8 @@ def _compile(elbo: ElboFunction, backend: str) -> _Code:
         try:
             if (missing := candidate.available()) is not None:
                 raise CaptureError(missing)
-            code = _Code(elbo, candidate.compile(graph).bind((), graph.fixed))
-            _prove(code, loss_and_gradient, flat, second, data)
+            code = _Code(elbo, graph, candidate.compile(graph).bind((), graph.fixed))
+            _prove(code, flat, second)
         except CaptureError as error:
             failures.append(f"backend {candidate.name}: {error}")
         else:
@@ -137,28 +158,41 @@ def _compile(elbo: ElboFunction, backend: str) -> _Code:
     raise CaptureError("; ".join(failures))
 
 
-def _prove(code: _Code, function: Callable[..., Any], flat: torch.Tensor, noise: list, data: list) -> None:
-    loss, gradient = code.run(flat, noise, data)
-    wanted = function(flat, *noise)
-    for found, value in zip((torch.tensor(loss, dtype=flat.dtype), gradient), wanted, strict=True):
-        if not agree(found, value):
-            raise CaptureError(f"compiled numbers differ from eager's by {largest_difference(found, value):.3g}")
+def _prove(code: _Code, flat: torch.Tensor, noise: list[torch.Tensor]) -> None:
+    """Compare compiled code with the function, on data in another order and noise not seen in capture."""
+    arguments = code.elbo.program.arguments
+    turned = {name: tensor.flip(0) if tensor.dim() else tensor for name, tensor in arguments.tensors().items()}
+    elbo = code.elbo.with_arguments(arguments.with_tensors(turned))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        gradient, loss = torch.func.grad_and_value(elbo)(flat, *noise)
+    torch.manual_seed(0)
+    found = code.run(flat, noise, list(elbo.data))
+    for one, other in zip((torch.tensor(found[0], dtype=flat.dtype), found[1]), (loss, gradient), strict=True):
+        if not agree(one, other):
+            raise CaptureError(f"compiled numbers differ from eager's by {largest_difference(one, other):.3g}")
 
 
 def _arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Arguments:
     return Arguments(args, kwargs, tuple(str(number) for number in range(len(args))))
 
 
-def _kind(value: Any) -> Any:
+def _kind(arguments: Arguments) -> tuple[Any, ...]:
     """What must be equal for compiled code to serve: shapes and dtypes of tensors, other values themselves."""
-    if isinstance(value, torch.Tensor):
-        return torch.Tensor, tuple(value.shape), value.dtype
-    if isinstance(value, (tuple, list)):
-        return type(value), tuple(_kind(item) for item in value)
-    if isinstance(value, dict):
-        return dict, tuple((key, _kind(item)) for key, item in sorted(value.items()))
-    try:
-        hash(value)
-    except TypeError:
-        return id(value)
-    return value
+    kinds = []
+    for name, value in arguments.named().items():
+        if isinstance(value, torch.Tensor):
+            kinds.append((name, tuple(value.shape), value.dtype, value.device))
+        elif value is None or isinstance(value, (bool, int, float, str)):
+            kinds.append((name, type(value), value))
+        else:
+            raise CaptureError(
+                f"argument '{name}' is a {type(value).__name__}; compiled steps take tensors, numbers and text"
+            )
+    return tuple(kinds)
+
+
+def _modes(*programs: Any) -> tuple[bool, ...]:
+    """Which of the modules behind model and guide are in training mode."""
+    owners = [getattr(program, "__self__", program) for program in programs]
+    return tuple(part.training for one in owners if isinstance(one, torch.nn.Module) for part in one.modules())

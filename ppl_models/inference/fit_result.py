@@ -146,7 +146,12 @@ class Fit:
         program, labels, group = self.program, self.labels.of_program(self.program), "posterior_predictive"
         if data is not None:
             program = build_program(
-                program.model, data, dtype=program.dtype, parameters=program.parameters, device=program.device
+                program.model,
+                data,
+                dtype=program.dtype,
+                parameters=program.parameters,
+                device=program.device,
+                batched=program.batched,
             )
             labels, group = _labels_of_new_data(self.labels, program), "predictions"
         draws = predictive_draws(program, values, child_seed(seed, "predict"))

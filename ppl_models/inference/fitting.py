@@ -81,7 +81,8 @@ def fit(
             cache saves the next time. "inductor": the same graph compiled by torch in this process; slower than native,
             but also for a GPU. "auto": native where it is cached or where `max_steps` eager steps would take longer
             than compiling, else eager. What cannot be compiled (guides that are not reparameterised, other estimators
-            than `Trace_ELBO` and `TraceMeanField_ELBO`, other optimizers than Adam and ClippedAdam) is left to Pyro.
+            than `Trace_ELBO` and `TraceMeanField_ELBO`, other optimizers than Adam and ClippedAdam, with clipping and a
+            torch schedule that is stepped once a step) is left to Pyro.
         coords: labels of the elements along each dim of the draws.
         dims: names of a site's axes; plates name theirs.
         progress: show one bar, with the smoothed ELBO.
@@ -107,7 +108,7 @@ def fit(
     _check_objects(elbo, optimizer, dtype)
     memo: dict[int, Any] = {}
     settings["device"] = str(where := _device(device))
-    program = _program(model, first_batch(data), guide, dtype, where, memo, settings["seed"])
+    program = _program(model, data, guide, dtype, where, memo, settings["seed"])
     labels = Labels(coords or {}, dims or {})
     labels.of_program(program)
     with program.isolated(seed=child_seed(settings["seed"], "fit"), full_data=False, num_threads=_threads(program)):
@@ -177,7 +178,7 @@ def _check_objects(elbo: object, optimizer: object, dtype: object) -> None:
 
 def _program(
     model: Callable[..., Any],
-    data: Data,
+    data: Data | DataLoader[Any],
     guide: GuideSpec,
     dtype: torch.dtype | None,
     device: torch.device,
@@ -187,7 +188,14 @@ def _program(
     wanted = dtype or (torch.float32 if num_module_parameters(model, guide) > LARGE_MODULE else torch.float64)
     try:
         copied = private_copy(model, memo, wanted, device)
-        return build_program(copied, data, dtype=wanted, seed=child_seed(seed, "program"), device=device)
+        return build_program(
+            copied,
+            first_batch(data),
+            dtype=wanted,
+            seed=child_seed(seed, "program"),
+            device=device,
+            batched=isinstance(data, DataLoader),
+        )
     except ModelError as error:
         # A closure may hold a network in float32, which no copy of ours can convert.
         if dtype is None and wanted == torch.float64 and "dtype" in str(error):

@@ -72,8 +72,11 @@ class _Rates:
 
     def __init__(self, optimizer: PyroLRScheduler, options: Mapping[str, Any]):
         self.first = float(options.get("lr", 1e-3))
-        plain = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=self.first)
+        betas = tuple(options.get("betas", (0.9, 0.999)))
+        plain = torch.optim.Adam([torch.zeros(1, requires_grad=True)], lr=self.first, betas=betas)
         self.optimizer, self.scheduler = plain, optimizer.pt_scheduler_constructor(plain, **optimizer.kwargs)
+        if tuple(plain.param_groups[0]["betas"]) != betas:
+            raise CaptureError("a schedule of momentum is run by Pyro (cycle_momentum=False leaves it out)")
         plain.step()  # torch warns of schedulers that step before their optimizer
         self.known: list[float] = []
 

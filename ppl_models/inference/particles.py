@@ -1,6 +1,7 @@
 """Whether several ELBO particles can be drawn in one vectorised run, proven on the model at hand."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pyro
@@ -36,7 +37,7 @@ def can_vectorise(program: Program, guide: Callable, kind: type[ELBO]) -> bool:
     """
     dim = -1 - program.sites.max_plate_nesting
     args, kwargs = program.arguments.args, program.arguments.kwargs
-    here = isolated(dtype=program.dtype, parameters=Parameters.from_store(), full_data=True, device=program.device)
+    here = _world(program)
     try:
         with here, torch.no_grad():
             elbo: Any = kind(num_particles=NUM_TRIAL, vectorize_particles=True, max_plate_nesting=-1 - dim)
@@ -67,7 +68,7 @@ def can_vmap_particles(program: Program, guide: Callable) -> bool:
         return {**{name: node["value"] for name, node in _latents(trace).items()}, LOG_RATIO: ratio}
 
     with (
-        isolated(dtype=program.dtype, parameters=Parameters.from_store(), full_data=True, device=program.device),
+        _world(program),
         torch.no_grad(),
     ):
         trace = poutine.trace(guide).get_trace(*args, **kwargs)
@@ -79,6 +80,11 @@ def can_vmap_particles(program: Program, guide: Callable) -> bool:
     scale = max(1.0, *(abs(x) for x in alone))
     wanted = torch.tensor(alone, dtype=together.dtype)
     return bool(((together - wanted).abs() <= RELATIVE_TOLERANCE[program.dtype] * scale).all())
+
+
+def _world(program: Program) -> AbstractContextManager[None]:
+    parameters = Parameters.from_store()
+    return isolated(dtype=program.dtype, parameters=parameters, full_data=not program.batched, device=program.device)
 
 
 def _latents(trace: Trace) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import itertools
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -94,7 +94,7 @@ def make_steps(program: Program, guide: Guide, options: StepOptions) -> Steps:
     started = time.perf_counter()
     try:
         with forked_random():  # eager steps are the same whether capture was tried or not
-            svi = _captured(program, guide, options)
+            svi = _captured_somehow(program, guide, options)
     except CaptureError as error:
         return _fall_back(program, guide, options, worth, f"capture: {error}")
     captured = time.perf_counter() - started
@@ -130,6 +130,16 @@ def _eager_seconds(program: Program, guide: Guide, options: StepOptions) -> floa
     with forked_random(), torch.no_grad():
         log_ratio(program.model, guide, program.arguments.args, program.arguments.kwargs)
     return STEPS_SHARE * options.max_steps * (time.perf_counter() - started) / FORWARD_SHARE
+
+
+def _captured_somehow(program: Program, guide: Guide, options: StepOptions) -> SviGraph:
+    try:
+        return _captured(program, guide, options)
+    except CaptureError:
+        if options.num_particles is not None or options.elbo is not None:
+            raise
+        # Nobody asked for several particles, and what knows no extra axis may still be captured alone.
+        return _captured(program, guide, replace(options, num_particles=1))
 
 
 def _captured(program: Program, guide: Guide, options: StepOptions) -> SviGraph:
@@ -187,7 +197,9 @@ def _eager(program: Program, guide: Guide, options: StepOptions, note: str) -> S
             batch = next(batches)
             losses.append(float(svi_step(*batch.args, **batch.kwargs)))
             if isinstance(used, PyroLRScheduler):
-                used.step()
+                # A scheduler that looks at the losses wants the last one.
+                plateau = used.pt_scheduler_constructor is torch.optim.lr_scheduler.ReduceLROnPlateau
+                used.step(*losses[-1:] if plateau else ())
             if not np.isfinite(losses[-1]):
                 return
 

@@ -68,7 +68,13 @@ class OutOfPlaceRandomness(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         fresh = _FRESH.get(func)
-        return fresh(*args, **(kwargs or {})) if fresh else func(*args, **(kwargs or {}))
+        if fresh is None:
+            return func(*args, **(kwargs or {}))
+        drawn = fresh(*args, **(kwargs or {}))
+        try:
+            return args[0].copy_(drawn)  # whoever ignores the result reads the tensor
+        except RuntimeError:
+            return drawn  # under vmap, a tensor of one draw cannot take the numbers of all
 
 
 def _normal(tensor: torch.Tensor, mean: float = 0.0, std: float = 1.0) -> torch.Tensor:

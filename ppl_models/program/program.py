@@ -43,6 +43,7 @@ class Program:
         subsampled: whether a plate holds fewer data than its full size.
         evaluator: sums the enumerated sites out; None where there are none.
         device: where its tensors stand.
+        batched: whether the data are one batch of many, which a plate's full size does not fit.
     """
 
     model: Callable
@@ -56,6 +57,7 @@ class Program:
     subsampled: bool
     evaluator: type | None
     device: torch.device = CPU
+    batched: bool = False
 
     @cached_property
     def slices(self) -> dict[str, tuple[slice, torch.Size]]:
@@ -88,7 +90,7 @@ class Program:
             dtype=self.dtype,
             validate=validate,
             parameters=self.parameters,
-            full_data=full_data,
+            full_data=full_data and not self.batched,
             num_threads=num_threads,
             device=self.device,
         )
@@ -190,6 +192,7 @@ def build_program(
     seed: int = 0,
     parameters: Parameters | None = None,
     device: torch.device = CPU,
+    batched: bool = False,
 ) -> Program:
     """Run a model once with validation and describe it.
 
@@ -200,6 +203,7 @@ def build_program(
         seed: seed of the prior draw that the first run makes.
         parameters: values of the model's `pyro.param`s; None takes their initial values.
         device: where the data are put and the model runs.
+        batched: whether the data are one batch of many; plates keep their subsample sizes then.
 
     Raises:
         DataError, ModelError: the model and data do not go together; the message names site and argument.
@@ -220,7 +224,7 @@ def build_program(
             trace, explicit = first_run(sampleable, arguments)
         if parameters is None:
             parameters = Parameters.from_store()
-        with isolated(dtype=dtype, validate=True, parameters=parameters, full_data=True, device=device):
+        with isolated(dtype=dtype, validate=True, parameters=parameters, full_data=not batched, device=device):
             whole, _ = first_run(sampleable, arguments)
             _check_same_sites(trace, whole)
             sites = read_sites(whole)
@@ -237,6 +241,7 @@ def build_program(
         subsampled=_is_subsampled(trace),
         evaluator=evaluator,
         device=device,
+        batched=batched,
     )
 
 

@@ -50,7 +50,7 @@ def sample(
             initial values.
         seed: seed of everything random.
         dtype: floating dtype of the log density.
-        backend: what computes the log density: "auto", "inductor" or "eager".
+        backend: what computes the log density: "auto", "native", "inductor" or "eager".
         coords: labels of the elements along each dim.
         dims: names of a site's axes; plates name theirs.
         include: further groups: "log_likelihood", "posterior_predictive", "prior", "prior_predictive".

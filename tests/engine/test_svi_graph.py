@@ -7,15 +7,17 @@ import math
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from closed_forms import DATA, EVIDENCE, MEAN_FIELD_GAP, MEAN_FIELD_SD, PRECISION, X, Y, regression
+from closed_forms import DATA, EVIDENCE, MEAN, MEAN_FIELD_GAP, MEAN_FIELD_SD, PRECISION, X, Y, regression
 from torch.utils.data import DataLoader, TensorDataset
 
+import ppl_models as ppl
 from engine.steps import BETAS, Plain, by_hand, compiled, delta_guide, elbo_of, losses_of
 from ppl_models.engine import COMPILERS, Adam, CaptureError, CompiledSteps, SviGraph
 from ppl_models.engine import svi_graph as module
@@ -78,7 +80,7 @@ def test_noise_is_bounded_in_memory(monkeypatch):
         assert backend.counts == [1] * (module.NUM_PROOFS + 4)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", [pytest.param(Plain(), id="plain"), NATIVE])
 def test_several_particles_are_the_mean_of_single_ones(backend):
     with elbo_of(regression, DATA, particles=3) as elbo:
         losses = losses_of(compiled(elbo, backend), 30)
@@ -150,6 +152,19 @@ def test_draws_inside_the_step_follow_torchs_seed_too(backend):
         wanted, _ = by_hand(elbo, 25)
     assert first == again
     close(first, wanted)
+
+
+@pytest.mark.native
+@pytest.mark.statistical
+def test_a_fit_finds_the_closed_form_posterior_and_finds_it_again():
+    options = {"guide": "normal", "seed": 1, "num_particles": 3, "backend": "native"}
+    fit, again = (ppl.fit(regression, DATA, **options) for _ in range(2))
+    assert (fit.backend, fit.status) == ("native", "converged")
+    assert np.array_equal(fit.losses, again.losses)
+    mean, sd = (fit.parameters[f"AutoNormal.{name}.weights"] for name in ("locs", "scales"))
+    away, ratio = mean - MEAN, sd / MEAN_FIELD_SD
+    gap = float(0.5 * away @ PRECISION @ away + (0.5 * (ratio**2 - 1) - ratio.log()).sum())
+    assert 0.0 <= gap < 0.01  # nats below the best ELBO of independent normals
 
 
 # How steps fail.
@@ -298,6 +313,7 @@ print(json.dumps({
 
 
 @pytest.mark.native
+@pytest.mark.slow
 def test_ctrl_c_ends_a_native_loop_within_a_second(request):
     folder = str(request.config.rootpath / "tests")
     command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {folder!r})\n{INTERRUPTED}"]
@@ -343,7 +359,7 @@ def test_minibatches_and_a_smaller_last_one(backend):
         wanted, passed = by_hand(elbo, 45, arguments=list(itertools.islice(batches_of(elbo, own[1]), 45)))
     close(losses, wanted)
     close(steps.state[0], passed[-1])
-    assert set(steps._runners) == {((4, 2), (4,)), ((2, 2), (2,))}
+    assert len(steps._runners) == 2
 
 
 def test_batches_of_one_shape_are_run_together():
@@ -429,47 +445,39 @@ def test_the_mean_over_all_subsamples_is_the_loss_of_all_the_data():
     assert float(torch.stack(losses).mean()) == pytest.approx(float(wanted), rel=1e-12)
 
 
-def best_normal(elbo):
-    """The parameters of the best independent normals of the regression."""
-    log_sd = MEAN_FIELD_SD.expm1().log()  # the guide's scales are softplus of what it holds
-    mean = torch.linalg.solve(PRECISION, X.mT @ Y)
-    return {"locs": mean, "scales": log_sd, "elbo": EVIDENCE - MEAN_FIELD_GAP}
-
-
 @pytest.mark.native
 @pytest.mark.statistical
 def test_losses_of_subsamples_are_unbiased():
     num_steps = 20_000
     with elbo_of(subsampled, DATA) as elbo:
-        best = best_normal(elbo)
-        elbo.write(torch.cat([best["locs"], best["scales"]]))
+        elbo.write(torch.cat([MEAN, MEAN_FIELD_SD.expm1().log()]))  # scales are softplus of what the guide holds
         losses = np.asarray(losses_of(compiled(elbo, COMPILERS["native"], Adam(0.0, BETAS)), num_steps))
     error = losses.std() / math.sqrt(num_steps)
-    assert abs(-losses.mean() - best["elbo"]) < 5 * error
+    assert abs(-losses.mean() - (EVIDENCE - MEAN_FIELD_GAP)) < 5 * error
 
 
 def test_guide_and_model_see_the_same_subsample():
-    seen = {"model": [], "guide": []}
+    seen = SimpleNamespace(model=[], guide=[])  # lists of its own would count as Python state of the model
 
     def model(y):
         with pyro.plate("row", len(y), subsample_size=3) as chosen:
-            seen["model"].append(chosen.tolist())
+            seen.model.append(chosen.tolist())
             z = pyro.sample("z", dist.Normal(0.0, 1.0))
             pyro.sample("y", dist.Normal(z, 1.0), obs=y[chosen])
 
     def guide(y):
         locs = pyro.param("locs", torch.zeros(len(y)))
         with pyro.plate("row", len(y), subsample_size=3) as chosen:
-            seen["guide"].append(chosen.tolist())
+            seen.guide.append(chosen.tolist())
             pyro.sample("z", dist.Normal(locs[chosen], 1.0))
 
     with elbo_of(model, (torch.arange(8.0),), guide) as elbo:
         noise = elbo.draw_noise(4)
-        for lists in seen.values():
+        for lists in (seen.model, seen.guide):
             lists.clear()
         for step in range(4):
             elbo(elbo.flat_parameters(), *(part[step] for part in noise))
-        assert seen["guide"] == seen["model"] == noise[2].tolist()
+        assert seen.guide == seen.model == noise[2].tolist()
         close(losses_of(compiled(elbo, Plain()), 20), by_hand(elbo, 20)[0])
 
 

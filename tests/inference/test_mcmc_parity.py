@@ -1,4 +1,4 @@
-"""NUTS on compiled densities: the C function and the callback give the same draws, other backends the same posterior."""
+"""NUTS on compiled densities: C function and callback give the same draws, other backends the same posterior."""
 
 import warnings
 
@@ -22,13 +22,16 @@ def runs(monkeypatch):
     """The kernels that drew: "native" where nutpie called a C function, "callback" where it called Python."""
     kept = []
     for kind, name in (("native", "native_model"), ("callback", "_callback_model")):
-
-        def recording(*args, kind=kind, make=getattr(nutpie_kernel, name)):
-            kept.append(kind)
-            return make(*args)
-
-        monkeypatch.setattr(nutpie_kernel, name, recording)
+        monkeypatch.setattr(nutpie_kernel, name, _noting(kept, kind, getattr(nutpie_kernel, name)))
     return kept
+
+
+def _noting(kept, kind, make):
+    def noting(*args):
+        kept.append(kind)
+        return make(*args)
+
+    return noting
 
 
 def drawn(name, backend="native", **options):

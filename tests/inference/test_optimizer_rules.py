@@ -4,10 +4,13 @@ import numpy as np
 import pyro
 import pytest
 import torch
+from closed_forms import DATA, regression
 from pyro.optim import PyroOptim
 from pyro.optim.clipped_adam import ClippedAdam
 
+import ppl_models as ppl
 from ppl_models.engine import CaptureError
+from ppl_models.errors import BackendWarning
 from ppl_models.inference.optimizer_rules import as_rule, optimizer_name
 
 NUM_STEPS = 50
@@ -141,3 +144,11 @@ def test_names():
     names = [optimizer_name(OPTIMIZERS[kind]()) for kind in ("Adam", "ClippedAdam", "exponential")]
     assert names == ["Adam", "ClippedAdam", "Adam"]
     assert optimizer_name(pyro.optim.SGD({"lr": 0.1})) == "SGD"
+
+
+def test_a_fit_with_another_optimizer_is_made_by_pyro_and_says_so():
+    options = {"guide": "normal", "seed": 0, "max_steps": 3, "num_particles": 1, "backend": "native"}
+    with pytest.warns(BackendWarning, match="capture: SGD is run by Pyro.*Running slower, with eager"):
+        fit = ppl.fit(regression, DATA, optimizer=pyro.optim.SGD({"lr": 1e-3}), **options)
+    assert fit.backend == "eager"
+    assert fit.config["optimizer"] == "SGD"

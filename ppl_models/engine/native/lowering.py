@@ -6,8 +6,9 @@ that note the addresses they are called with. What they note is the same at ever
 """
 
 import copy
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from unittest.mock import patch
 
@@ -48,6 +49,12 @@ def lower(module: torch.fx.GraphModule, inputs: Sequence[torch.Tensor], num_thre
         from torch._inductor.compile_fx import compile_fx
 
     recorder = Recorder(inputs)
+    internals: Any = torch._C
+    guards = internals._dynamo.guards
+
+    def stand_in(_: Any, types: Sequence[str], source: str) -> KernelStandIn:
+        return recorder.kernel(types, source)
+
     options = {
         "fx_graph_cache": False,
         "cpp.threads": num_threads,
@@ -59,14 +66,28 @@ def lower(module: torch.fx.GraphModule, inputs: Sequence[torch.Tensor], num_thre
         torch.no_grad(),
         warnings.catch_warnings(),
         config.patch(options),
-        patch("torch._C._dynamo.guards._empty_strided_cpu", zeroed),
-        patch.object(AsyncCompile, "cpp_pybinding", lambda _, types, source: recorder.kernel(types, source)),
+        LOWERING,  # torch is one for the whole process
+        patch("torch._C._dynamo.guards._empty_strided_cpu", mine(zeroed, guards._empty_strided_cpu)),
+        patch.object(AsyncCompile, "cpp_pybinding", mine(stand_in, AsyncCompile.cpp_pybinding)),
     ):
         warnings.simplefilter("ignore")
         compiled: Any = compile_fx(torch.fx.GraphModule(module, copy.deepcopy(module.graph)), list(inputs))
         with recorder:
             outputs = compiled(*inputs)
     return recorder.plan(outputs)
+
+
+LOWERING = threading.Lock()
+
+
+def mine(stand_in: Callable[..., Any], original: Callable[..., Any]) -> Callable[..., Any]:
+    """A stand-in for this thread; others, which may compile for themselves meanwhile, get the original."""
+    owner = threading.get_ident()
+
+    def chosen(*args: Any, **kwargs: Any) -> Any:
+        return (stand_in if threading.get_ident() == owner else original)(*args, **kwargs)
+
+    return chosen
 
 
 class Recorder(TorchDispatchMode):

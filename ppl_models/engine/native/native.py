@@ -1,8 +1,10 @@
 """The native backend: one shared object a graph, kept in the cache, run without Python."""
 
+import hashlib
 import tempfile
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -16,8 +18,6 @@ from ppl_models.engine.native.source import generate
 from ppl_models.errors import CaptureError, first_line
 
 OBJECT = "step.so"
-FORMAT = "2"
-"""Of the generated C++ and of its interface; another number leaves what older versions cached alone."""
 KEPT_LIBRARIES = 128
 
 _loaded: OrderedDict[str, Library] = OrderedDict()
@@ -45,6 +45,8 @@ class NativeRunner:
         self, count: int, streams: Sequence[torch.Tensor], results: Sequence[torch.Tensor], *, guard: bool = False
     ) -> int:
         """Run up to `count` steps; returns how many were made."""
+        if not all(tensor.is_contiguous() for tensor in (*streams, *results)):
+            raise ValueError("streams and results must be contiguous")
         if self._frame is None:
             self._frame = self._library.frame(self._bound(streams))
         return self._frame.run(count, streams, results, guard=guard)
@@ -91,9 +93,17 @@ class Native:
         return NativeCode(library)
 
 
+@cache
+def _own_source() -> str:
+    """A hash of the code that generates code: what another version of it made is left alone."""
+    here = Path(__file__).parent
+    files = sorted([*here.glob("*.py"), *here.glob("*.hpp"), here.parent / "products.py"])
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+
+
 def _key(graph: Graph) -> str:
     compiler = cpp_compiler()
-    return graph.key(FORMAT, compiler_identity(compiler) if compiler else "")
+    return graph.key(_own_source(), compiler_identity(compiler) if compiler else "")
 
 
 def _from_cache(key: str) -> Library | None:
