@@ -61,6 +61,14 @@ class CompiledTrace_ELBO(Trace_ELBO):  # noqa: N801 (named like Pyro's)
             holder.grad = piece.clone() if holder.grad is None else holder.grad + piece
         return loss
 
+    def loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
+        """Negative ELBO estimate in nats, by Pyro."""
+        return float(super().loss(model, guide, *args, **kwargs))
+
+    def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Negative ELBO estimate in nats with its graph, by Pyro."""
+        return super().differentiable_loss(model, guide, *args, **kwargs)
+
     def _compiled(self, model: Any, guide: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> "_Code | None":
         key: Any = None
         try:
