@@ -33,6 +33,8 @@ GUIDES = (*families.names(), "handwritten")
 PAIRS = tuple(product(PROBLEMS, GUIDES))
 THIRD = tuple(pair for pair in PAIRS if (PROBLEMS.index(pair[0]) + GUIDES.index(pair[1])) % 3 == 0)
 """Every problem with two or three guides, and every guide with two or three problems."""
+FEW = tuple((name, GUIDES[2 * number % len(GUIDES)]) for number, name in enumerate(PROBLEMS))
+"""Every problem with one guide."""
 
 STEP_SIZE, BETAS = 0.03, (0.9, 0.99)
 NUM_STEPS = 200
@@ -175,10 +177,10 @@ def accumulated_rounding(svi, backend, start, end, noise, num_steps):
 
 
 def pytest_generate_tests(metafunc):
-    """Inductor compiles three times as long as native, so it takes every third pair; all of them with `-m slow`."""
+    """Inductor compiles three times as long as native, so it takes one guide a problem; all of them with `-m slow`."""
     if metafunc.function is test_inductor_steps_are_pyros:
-        pairs = PAIRS if "slow" in metafunc.config.option.markexpr else THIRD
-        marked = [pytest.param(*pair, marks=() if pair in THIRD else pytest.mark.slow) for pair in pairs]
+        pairs = PAIRS if "slow" in metafunc.config.option.markexpr else FEW
+        marked = [pytest.param(*pair, marks=() if pair in FEW else pytest.mark.slow) for pair in pairs]
         metafunc.parametrize(("name", "guide"), marked)
 
 
