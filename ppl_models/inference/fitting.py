@@ -111,7 +111,9 @@ def fit(
     program = _program(model, data, guide, dtype, where, memo, settings["seed"])
     labels = Labels(coords or {}, dims or {})
     labels.of_program(program)
-    with program.isolated(seed=child_seed(settings["seed"], "fit"), full_data=False, num_threads=_threads(program)):
+    with program.isolated(
+        seed=child_seed(settings["seed"], "fit"), full_data=False, num_threads=_threads(program, model, guide)
+    ):
         resolved = resolve_guide(guide, program, settings["guide_options"], memo, settings["init_scale"])
         _first_guide_run(resolved, program)
         untouched = Parameters.from_store()
@@ -215,10 +217,11 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _threads(program: Program) -> int | None:
+def _threads(program: Program, model: Callable[..., Any], guide: GuideSpec) -> int | None:
     # Below this size, handing work to a second thread costs more than it saves; and on a busy machine, where one thread
     # waits for the other at every kernel, ten times more.
-    return 1 if program.size_hint < ONE_THREAD else None
+    large = program.size_hint >= ONE_THREAD or num_module_parameters(model, guide) > LARGE_MODULE
+    return None if large else 1
 
 
 def _first_guide_run(resolved: ResolvedGuide, program: Program) -> None:
