@@ -177,14 +177,14 @@ def accumulated_rounding(svi, backend, start, end, noise, num_steps):
 
 
 def pytest_generate_tests(metafunc):
-    """Inductor compiles three times as long as native, so it takes one guide a problem; all of them with `-m slow`."""
-    if metafunc.function is test_inductor_steps_are_pyros:
-        pairs = PAIRS if "slow" in metafunc.config.option.markexpr else FEW
-        marked = [pytest.param(*pair, marks=() if pair in FEW else pytest.mark.slow) for pair in pairs]
+    """All pairs with `-m slow`; else every third for native, and for inductor, which compiles longer, a few."""
+    chosen = {test_native_steps_are_pyros: THIRD, test_inductor_steps_are_pyros: FEW[::2]}.get(metafunc.function)
+    if chosen is not None:
+        pairs = PAIRS if "slow" in metafunc.config.option.markexpr else chosen
+        marked = [pytest.param(*pair, marks=() if pair in chosen else pytest.mark.slow) for pair in pairs]
         metafunc.parametrize(("name", "guide"), marked)
 
 
-@pytest.mark.parametrize(("name", "guide"), PAIRS)
 def test_native_steps_are_pyros(name, guide, drawn):
     with prepared(name, guide) as pair:
         assert_parity(pair, "native", drawn, FEWER_STEPS.get((name, guide), NUM_STEPS))
