@@ -30,7 +30,7 @@ from sklearn.datasets import load_linnerud
 
 import ppl_models as ppl
 from ppl_models.report import gather
-from ppl_models.report.figures import forest_figure
+from ppl_models.report.figures import elbo_figure, forest_figure
 
 linnerud = load_linnerud(as_frame=True).frame
 linnerud.describe().round(1)
@@ -72,7 +72,8 @@ prior["prior_predictive"]["chins"].quantile([0.05, 0.5, 0.95]).round(1)
 # %% [markdown]
 # ## Two guides
 #
-# `normal` takes the latents for independent (mean-field); `full_rank` does not.
+# `normal` takes the latents for independent (mean-field); `full_rank` does not. Nothing else has to be said: the step
+# size is looked for, and the fit stops when it has nothing left to gain.
 
 # %%
 fits = {name: ppl.fit(chin_ups, data, guide=name, seed=1, coords=coords, dims=dims) for name in ("normal", "full_rank")}
@@ -82,6 +83,17 @@ fits["full_rank"]
 for name, fit in fits.items():
     elbo, error = fit.elbo(seed=2)
     print(f"{name:<10} ELBO {elbo:.2f} ± {error:.2f} nats, {fit.status} after {fit.steps} steps")
+
+# %% [markdown]
+# How did a fit come to its end? It began with a quick look at the target, which gave it coordinates in which every
+# direction has about unit scale, and with a short search for a step size. In the shaded parts it was stationary, and
+# its iterates were averaged; at each dotted line it went on with a smaller step size. It stopped when a smaller one
+# gained nothing: the last stage's `gain` is by how many nats its average was better than the best before, `gap` what
+# longer averaging might still bring.
+
+# %%
+display(elbo_figure(fits["full_rank"].losses, stages=fits["full_rank"].stages))
+fits["full_rank"].stages[-1]
 
 # %% [markdown]
 # A higher ELBO is better: each nat is a nat of Kullback-Leibler divergence from the posterior. But how good is good
@@ -157,3 +169,5 @@ assert verdicts["normal"].verdict != "trust"
 assert verdicts["normal"].table.loc["slope[waist]", "log_sd_ratio"] < -0.2
 assert verdicts["full_rank"].verdict == "trust"
 assert fits["full_rank"].elbo(seed=2)[0] > fits["normal"].elbo(seed=2)[0]
+assert all(fit.status == "converged" for fit in fits.values())
+assert fits["full_rank"].stages[-1].first < fits["full_rank"].stages[-1].stationary < fits["full_rank"].steps

@@ -27,7 +27,7 @@ TargetAccept = Annotated[
 ]
 Kernel = Annotated[str, typer.Option(help="Kernel of the baseline: nutpie or pyro_nuts.")]
 Backend = Annotated[str, typer.Option(help="What computes the log density: auto, inductor or eager.")]
-MaxSteps = Annotated[int, typer.Option(help="Most SVI steps of a fit.")]
+MaxSteps = Annotated[int | None, typer.Option(help="Most SVI steps of a fit; the library chooses.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 
 
@@ -44,7 +44,7 @@ def check(
     target_accept: TargetAccept = None,
     kernel: Kernel = "nutpie",
     backend: Backend = "auto",
-    max_steps: MaxSteps = 5_000,
+    max_steps: MaxSteps = None,
     seed: Seed = 0,
     output: Annotated[Path, typer.Option(help="Folder of the HTML reports.")] = Path("out"),
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 when a fit is rejected.")] = False,
@@ -67,7 +67,7 @@ def check(
         sampling = {"chains": chains, "warmup": warmup, "draws": draws, "target_accept": target_accept}
         settings = Settings(
             sample={**sampling, "kernel": kernel, "backend": backend} if baseline else None,
-            fit={"max_steps": max_steps},
+            fit={"max_steps": "auto" if max_steps is None else max_steps},
             seed=seed,
         )
         documents, studies, baselines = [], [], {}
@@ -99,7 +99,7 @@ def compare(
     target_accept: TargetAccept = None,
     kernel: Kernel = "nutpie",
     backend: Backend = "auto",
-    max_steps: MaxSteps = 5_000,
+    max_steps: MaxSteps = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -114,7 +114,7 @@ def compare(
         sampling = {"chains": chains, "warmup": warmup, "draws": draws, "target_accept": target_accept}
         settings = Settings(
             sample={**sampling, "kernel": kernel, "backend": backend} if baseline else None,
-            fit={"max_steps": max_steps},
+            fit={"max_steps": "auto" if max_steps is None else max_steps},
             seed=seed,
         )
         found = study(problem, wanted, settings, predictions=False)

@@ -16,7 +16,7 @@ ABSOLUTE_LIMIT = 0.1  # nats: half of a posterior's own sd in one mean costs 0.1
 ROUNDING = 1e-9  # of the loss; double precision summed over many terms
 SINGLE_ROUNDING = 1e-6
 SUCCESS = frozenset({"converged", "success", "ok"})
-LIMIT_REACHED = frozenset({"max_steps", "completed", "finished"})
+LIMIT_REACHED = frozenset({"max_steps", "out_of_time", "completed", "finished"})
 
 Float64Array = NDArray[np.float64]
 
@@ -80,12 +80,30 @@ def check_stationarity(
     return Check("stationarity", improvement, limit, True, "", error, detail)
 
 
+def check_arrival(gain: float, error: float, gap: float) -> Check:
+    """Whether an optimisation that lowers its step size in stages had nothing more to gain.
+
+    Args:
+        gain: nats by which the ELBO at the mean of the last stage's iterates exceeded the best before, both estimated
+            on common noise.
+        error: its standard error.
+        gap: nats that averaging the last stage longer would still have gained, as estimated from its quarters.
+
+    Returns:
+        The check `stationarity`, whose value is the gain of the last stage and the gap behind it, in nats.
+    """
+    value = max(gain, 0.0) + max(gap, 0.0)
+    detail = f"the last, smaller step size gained {gain:.2g} nats; longer averaging would gain {gap:.2g}"
+    passed = value + 2.0 * error < ABSOLUTE_LIMIT
+    return Check("stationarity", value, ABSOLUTE_LIMIT, passed, "" if passed else "raise max_steps", error, detail)
+
+
 def check_status(status: str) -> Check:
     """Whether the optimiser itself reports success.
 
     Args:
-        status: what the fit reports. `converged` passes; `max_steps` passes too, for `check_stationarity` then
-            decides; anything else, such as `diverged` or `non_finite`, fails.
+        status: what the fit reports. `converged` passes; `max_steps` and `out_of_time` pass too, for
+            `check_stationarity` then decides; anything else, such as `diverged` or `non_finite`, fails.
 
     Returns:
         The check `optimiser status`, whose value is 0 for success and 1 for failure.

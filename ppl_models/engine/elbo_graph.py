@@ -8,6 +8,7 @@ from typing import Any
 import pyro
 import torch
 
+from ppl_models.engine.coordinates import Coordinates
 from ppl_models.engine.noise import NoiseTape, SubsampleTape, draw_normal, draw_subsamples
 from ppl_models.engine.proof import agree, largest_difference
 from ppl_models.engine.substitution import Substitution
@@ -36,6 +37,7 @@ class ElboFunction:
         num_normal: standard normal numbers that one particle takes.
         num_uniform: standard uniform numbers that one particle takes.
         subsamples: size and subsample size of each subsampled plate, by name.
+        coordinates: what the flat vector means; None where it holds the parameters themselves.
     """
 
     program: Program | Call
@@ -46,12 +48,13 @@ class ElboFunction:
     num_normal: int
     num_uniform: int
     subsamples: Mapping[str, tuple[int, int]]
+    coordinates: Coordinates | None = None
 
     def __call__(self, flat: torch.Tensor, *noise: torch.Tensor) -> torch.Tensor:
         """Negative ELBO in nats, the mean over particles.
 
         Args:
-            flat: all unconstrained parameters, shape (num_parameters,).
+            flat: all unconstrained parameters, shape (num_parameters,), or their coordinates.
             noise: as `draw_noise` gives it, one step's slice.
         """
         normal, uniform, *indices = noise
@@ -105,6 +108,8 @@ class ElboFunction:
             )
         parts = [torch.zeros_like(h) if s is None else s for h, s in zip(holders, slopes, strict=True)]
         flat = torch.cat([part.reshape(-1) for part in parts]).to(self.program.dtype)
+        if self.coordinates is not None:
+            flat = self.coordinates.gradient(self.coordinates.start, flat)
         # Where the program draws from a generator itself, the particles' numbers come in another order.
         return not torch.equal(before, torch.get_rng_state()), (total.detach(), flat)
 
@@ -142,7 +147,9 @@ class ElboFunction:
         return replace(self, program=replace(self.program, arguments=arguments))
 
     def flat_parameters(self) -> torch.Tensor:
-        """The parameters that the holders have now, as one vector."""
+        """The parameters that the holders have now, as one vector; the start where there are coordinates."""
+        if self.coordinates is not None:
+            return self.coordinates.start.clone()
         return torch.cat([holder.detach().reshape(-1) for holder in self.holders.values()]).to(self.program.dtype)
 
     def write(self, flat: torch.Tensor) -> None:
@@ -151,7 +158,12 @@ class ElboFunction:
             for holder, piece in zip(self.holders.values(), self._pieces(flat).values(), strict=True):
                 holder.copy_(piece)
 
+    def parameters_at(self, flat: torch.Tensor) -> torch.Tensor:
+        """All unconstrained parameters, shape (num_parameters,)."""
+        return flat if self.coordinates is None else self.coordinates.to_parameters(flat)
+
     def _pieces(self, flat: torch.Tensor) -> dict[int, torch.Tensor]:
+        flat = self.parameters_at(flat)
         pieces, start = {}, 0
         for holder in self.holders.values():
             stop = start + holder.numel()
@@ -166,6 +178,7 @@ def elbo_function(
     log_ratio: LogRatio,
     num_particles: int = 1,
     names: Collection[str] | None = None,
+    coordinates: Coordinates | None = None,
 ) -> ElboFunction:
     """Describe the ELBO of a guide whose parameters are in the param store.
 
@@ -175,6 +188,7 @@ def elbo_function(
         log_ratio: the estimator of one particle.
         num_particles: particles a step.
         names: the parameters, by name in the param store; None takes all of it.
+        coordinates: what the flat vector means; the holders have the parameters of its start.
 
     Raises:
         CaptureError: the guide has no parameter, or a site that is not reparameterised; the message names it.
@@ -191,7 +205,15 @@ def elbo_function(
     except NOT_VECTORISABLE as error:
         raise CaptureError(f"{type(error).__name__}: {first_line(error)}") from error
     return ElboFunction(
-        program, guide, log_ratio, num_particles, holders, tape.num_normal, tape.num_uniform, subsamples.sizes
+        program,
+        guide,
+        log_ratio,
+        num_particles,
+        holders,
+        tape.num_normal,
+        tape.num_uniform,
+        subsamples.sizes,
+        coordinates,
     )
 
 

@@ -61,7 +61,14 @@ class Adam:
             columns = (rates / unbiased, 1.0 / root)
         return torch.as_tensor(np.stack(columns, axis=1), dtype=dtype)
 
-    def update(self, state: State, gradient: torch.Tensor, schedule: torch.Tensor, pieces: Sequence[slice]) -> State:
+    def update(
+        self,
+        state: State,
+        gradient: torch.Tensor,
+        schedule: torch.Tensor,
+        pieces: Sequence[slice],
+        units: torch.Tensor | None = None,
+    ) -> State:
         """One step.
 
         Args:
@@ -69,6 +76,7 @@ class Adam:
             gradient: of the loss, shape (num_parameters,).
             schedule: this step's row of `schedule`.
             pieces: where each parameter stands in the vector.
+            units: factor of each parameter's step; None for one.
         """
         flat, first, second = state
         if self.clip_norm is not None:
@@ -81,7 +89,8 @@ class Adam:
         first = self.betas[0] * first + (1.0 - self.betas[0]) * gradient
         second = self.betas[1] * second + (1.0 - self.betas[1]) * gradient * gradient
         denominator = second.sqrt() * schedule[1] + self.epsilon
-        return flat - schedule[0] * first / denominator, first, second
+        step = schedule[0] * first / denominator
+        return flat - (step if units is None else units * step), first, second
 
 
 def _norm_factor(part: torch.Tensor, bound: float) -> torch.Tensor:

@@ -22,6 +22,8 @@ NUM_PROOFS = 2
 PROOF_SEED = 2026
 NOISE_NUMBERS, NOISE_STEPS = 2**16, 1_000
 """Most numbers of noise, and most steps of it, drawn at once; both decide about the order of random numbers."""
+MOST_AVERAGED = 100_000
+"""Vectors of more parameters (networks) are not averaged over steps: the sum would have to be read at every one."""
 BATCH_NUMBERS = 2**22
 """Most numbers of data stacked at once."""
 SECONDS_AWAY = 0.25
@@ -51,9 +53,11 @@ class SviGraph:
             torch.manual_seed(PROOF_SEED)
             streams, other = (self._streams(elbo.draw_noise(1), data) for _ in range(2))
             before = python_state(elbo.program.model, elbo.guide)
+            self.averaged = len(flat) <= MOST_AVERAGED
+            total_and_units = (torch.zeros_like(flat), torch.ones_like(flat)) if self.averaged else ()
             self.graph: Graph = capture(
                 self.step,
-                optimizer.start(flat),
+                (*optimizer.start(flat), *total_and_units),
                 streams,
                 () if minibatches else data,
                 other_streams=other,
@@ -76,17 +80,24 @@ class SviGraph:
 
     def step_of(self, elbo: ElboFunction, *inputs: torch.Tensor) -> tuple[torch.Tensor]:
         """One step with the data of another ELBO."""
-        flat, first, second, schedule = inputs[:4]
-        noise = inputs[4 : 4 + 2 + len(elbo.subsamples)]
+        flat, first, second, *others = inputs
+        total, units = (others.pop(0), others.pop(0)) if self.averaged else (None, None)
+        schedule, *noise = others[: 1 + 2 + len(elbo.subsamples)]
         gradient, loss = torch.func.grad_and_value(elbo)(flat, *noise)
         state = (flat, first, second)
-        for old, new in zip(state, self.optimizer.update(state, gradient, schedule, self._pieces()), strict=True):
+        moved = self.optimizer.update(state, gradient, schedule, self._pieces(), units)
+        for old, new in zip(state, moved, strict=True):
             old.copy_(new)
+        if total is not None:
+            total.copy_(total + flat)
         return (loss,)
 
     def of(self, elbo: ElboFunction) -> "SviGraph":
         """The same step captured for data of other shapes."""
-        again = elbo_function(elbo.program, elbo.guide, elbo.log_ratio, elbo.num_particles)  # plates of another size
+        # plates of another size
+        again = elbo_function(
+            elbo.program, elbo.guide, elbo.log_ratio, elbo.num_particles, coordinates=elbo.coordinates
+        )
         return SviGraph(again, self.optimizer, num_threads=self.graph.num_threads, minibatches=self.minibatches)
 
     def turned(self) -> ElboFunction:
@@ -123,6 +134,8 @@ class CompiledSteps:
         self.seconds_per_step: float | None = None
         self.failed: FailedStep | None = None
         self._batches = _Ahead(batches) if batches is not None else None
+        self._kept_batches: list[Arguments] = []
+        self._summed = 0
         self._runners: dict[Shapes, Runner] = {}
         self._noise: list[torch.Tensor] = []
         self._left = 0
@@ -164,6 +177,7 @@ class CompiledSteps:
             made = _num_finite(found)
             losses.extend(found[:made].tolist())
             self.num_steps += made
+            self._summed += made
         if made < chunk.count:
             losses.append(float(found[made]))
             self._return_to_finite(chunk, made)
@@ -172,6 +186,91 @@ class CompiledSteps:
     def write(self) -> None:
         """Hand the parameters to the tensors that the program holds."""
         self.elbo.write(self.state[0])
+
+    @property
+    def averaged(self) -> bool:
+        """Whether the points passed are summed up for `take_mean`."""
+        return self.svi.averaged
+
+    def position(self) -> torch.Tensor:
+        """Where the optimiser is, shape (num_parameters,)."""
+        return self.state[0].clone()
+
+    def move(self, flat: torch.Tensor, *, afresh: bool = False) -> None:
+        """Go on from another point, without momentum; `afresh` forgets the size of the gradients too."""
+        self.state[0].copy_(flat)
+        self.state[1].zero_()
+        if afresh:
+            self.state[2].zero_()
+            self.num_steps = 0
+        self._previous = None
+        self._forget_mean()
+
+    def take_mean(self) -> torch.Tensor:
+        """The mean of the points passed since the last call, `move` or failure; the present one where there is none."""
+        mean = self.state[3] / self._summed if self._summed else self.position()
+        self._forget_mean()
+        return mean
+
+    def _forget_mean(self) -> None:
+        self._summed = 0
+        if self.svi.averaged:
+            self.state[3].zero_()
+
+    def losses_at(self, flat: torch.Tensor, num_steps: int, seed: int, *, restore: bool = True) -> np.ndarray:
+        """Losses at one point, with noise (and batches) that depend on the seed alone; shape (step,).
+
+        A step of size zero gives a loss and moves nothing; `restore` undoes what it does to the running averages.
+        """
+        kept, found = [value.clone() for value in self.state], []
+        try:
+            with forked_random():
+                torch.manual_seed(seed)
+                while len(found) < num_steps:
+                    left = num_steps - len(found)
+                    noise = self.elbo.draw_noise(min(left, max(1, NOISE_NUMBERS // self.elbo.numbers_per_step)))
+                    self.state[0].copy_(flat)
+                    elbo, data, count = self._same_data(len(found), len(noise[0]))
+                    schedule = self.optimizer.schedule(1, np.zeros(count), elbo.program.dtype)
+                    losses = torch.empty(count, dtype=elbo.program.dtype)
+                    self._runner(elbo).run(count, [schedule, *(n[:count] for n in noise), *data], [losses])
+                    found.extend(losses.tolist())
+        finally:
+            for value, old in zip(self.state, kept if restore else (), strict=restore):
+                value.copy_(old)
+        return np.asarray(found)
+
+    def gradient_at(self, flat: torch.Tensor, seed: int) -> torch.Tensor:
+        """The loss's gradient at one point, with the noise of one step (and a batch) that depend on the seed alone.
+
+        A step of size zero moves nothing, and leaves the gradient behind in its running average.
+        """
+        kept = [value.clone() for value in self.state]
+        try:
+            self.state[1].zero_()
+            self.losses_at(flat, 1, seed, restore=False)
+            return self.state[1] / (1.0 - self.optimizer.betas[0])
+        finally:
+            for value, old in zip(self.state, kept, strict=True):
+                value.copy_(old)
+
+    @property
+    def units(self) -> torch.Tensor:
+        """What each parameter's steps are multiplied by, shape (num_parameters,)."""
+        return self.state[4]
+
+    def set_units(self, units: torch.Tensor) -> None:
+        """Multiply each parameter's steps by a unit of its own, shape (num_parameters,)."""
+        self.state[4].copy_(units)
+
+    def _same_data(self, first: int, count: int) -> tuple[ElboFunction, list[torch.Tensor], int]:
+        """The data of `losses_at`: batches set aside when they were first asked for."""
+        if self._batches is None:
+            return self.elbo, [], count
+        while len(self._kept_batches) <= first:
+            self._kept_batches.extend(self._batches.take(1, self.elbo.numbers_per_step))
+        batch = self._kept_batches[first]
+        return self.elbo.with_arguments(batch), [tensor[None] for tensor in batch.tensors().values()], 1
 
     def _count_for(self, seconds: float) -> int:
         if self.seconds_per_step is None:
@@ -195,7 +294,9 @@ class CompiledSteps:
                     "batches of one shape, with what changes as tensors, or backend='eager'."
                 )
             try:
-                self._runners[shapes] = self._compiled(self.svi.of(elbo) if self._runners else self.svi)
+                with forked_random():  # capturing runs model and guide
+                    svi = self.svi.of(elbo) if self._runners else self.svi
+                self._runners[shapes] = self._compiled(svi)
             except CaptureError as error:
                 if not self._runners:
                     raise
@@ -226,6 +327,7 @@ class CompiledSteps:
             self._replay(chunk, made - 1)
         elif self._previous is not None:
             self._replay(self._previous, self._previous.count - 1)
+        self._forget_mean()
 
     def _replay(self, chunk: "_Chunk", count: int) -> None:
         """The state after the first steps of a chunk."""
@@ -253,14 +355,14 @@ class CompiledSteps:
                     (loss,) = svi.step_of(elbo, *wanted, *(stream[0] for stream in streams))
                 torch.manual_seed(proof)
                 runner.run(1, streams, [found])
-                for one, other, name in zip((found[0], *self.state), (loss, *wanted), NAMES, strict=True):
+                for one, other, name in zip((found[0], *self.state), (loss, *wanted), NAMES, strict=False):
                     if not agree(one, other):
                         raise CaptureError(_disagreement(name, one, other, svi.graph.random))
         for value, start in zip(self.state, before, strict=True):
             value.copy_(start)
 
 
-NAMES = ("loss", "parameters", "average gradient", "average square of the gradient")
+NAMES = ("loss", "parameters", "average gradient", "average square of the gradient", "sum of the parameters", "units")
 Shapes = tuple[tuple[str, tuple[object, ...]], ...]
 MAX_SHAPES = 8
 

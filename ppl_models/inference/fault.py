@@ -27,10 +27,10 @@ def describe_fault(step: FailedStep) -> str:
 
 
 def _parameter(step: FailedStep) -> str | None:
-    start = 0
+    start, flat = 0, step.elbo.parameters_at(step.flat)
     for name, holder in step.elbo.holders.items():
         stop = start + holder.numel()
-        if not bool(torch.isfinite(step.flat[start:stop]).all()):
+        if not bool(torch.isfinite(flat[start:stop]).all()):
             return name
         start = stop
     return None

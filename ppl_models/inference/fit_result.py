@@ -14,6 +14,8 @@ import torch
 import xarray as xr
 
 from ppl_models.inference import fit_storage
+from ppl_models.inference.course import Stage
+from ppl_models.inference.runs import Start
 from ppl_models.options import check_count
 from ppl_models.posterior import (
     Labels,
@@ -41,9 +43,11 @@ class Fit:
         family: name of the automatic family, None for other guides.
         point: whether the guide is a point estimate, without uncertainty.
         losses: negative ELBO estimate in nats at each step, shape (steps,).
-        status: "converged", "max_steps", "diverged" or "interrupted".
+        status: "converged", "max_steps", "out_of_time", "diverged" or "interrupted".
         constant_phase: first and one past the last step at the fixed step size.
-        note: what went wrong, empty otherwise.
+        stages: the step sizes, one after the other: where the iterates became stationary, and what was gained.
+        starts: what each of several independent starts came to; empty for one.
+        note: what went wrong or was out of the ordinary, empty otherwise.
         backend: what made the steps.
         backend_note: why it was not a faster one; empty otherwise.
         seconds: time spent.
@@ -67,6 +71,8 @@ class Fit:
     labels: Labels = field(repr=False)
     backend_note: str = ""
     timing: Mapping[str, float] = field(default_factory=dict)
+    stages: tuple[Stage, ...] = ()
+    starts: tuple[Start, ...] = ()
 
     def __post_init__(self):
         self.losses.setflags(write=False)
@@ -210,7 +216,7 @@ class Fit:
             ("guide", self.guide_name),
             ("status", self.status + (f" ({self.note})" if self.note else "")),
             (objective, f"{-float(np.mean(last)):,.2f} nats (mean of the last {len(last)} steps)"),
-            ("steps", f"{self.steps:,} of at most {self.config['max_steps']:,}"),
+            ("steps", _most(self.steps, self.config["max_steps"])),
             ("seconds", f"{self.seconds:.1f}"),
             ("backend", f"{self.backend}, {self.config['dtype']}, {self.config['num_particles']} particles"),
             ("latents", latents),
@@ -235,6 +241,10 @@ def _scored(
         scored = map_draws(one, num_draws, dict(values), size_hint=program.size_hint)
     log_p = scored.pop(LOG_Q)
     return log_p, scored
+
+
+def _most(steps: int, most: int | str) -> str:
+    return f"{steps:,}" if isinstance(most, str) else f"{steps:,} of at most {most:,}"
 
 
 def _one_chain(value: torch.Tensor) -> np.ndarray:

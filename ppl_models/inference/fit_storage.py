@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,8 @@ def write(fit: "Fit", path: str | Path) -> Path:
         "point": fit.point,
         "status": fit.status,
         "constant_phase": list(fit.constant_phase),
+        "stages": [asdict(stage) for stage in fit.stages],
+        "starts": [asdict(start) for start in fit.starts],
         "note": fit.note,
         "backend": fit.backend,
         "backend_note": fit.backend_note,

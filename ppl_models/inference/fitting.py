@@ -1,7 +1,7 @@
 """`ppl.fit`: a variational posterior by Pyro's own SVI."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,15 +15,16 @@ from torch.utils.data import DataLoader
 import guides as families
 from ppl_models.engine import check_backend
 from ppl_models.errors import GuideError, ModelError, OptionError, PPLError, first_line
+from ppl_models.inference.course import DIVERGED, Trajectory
 from ppl_models.inference.fit_result import Fit
 from ppl_models.inference.guides import GuideSpec, ResolvedGuide, check_guide_name, resolve_guide
-from ppl_models.inference.optimisation import DIVERGED, Trajectory, optimise
 from ppl_models.inference.private import num_module_parameters, private_copy
-from ppl_models.inference.steps import StepOptions, make_steps
+from ppl_models.inference.runs import AUTO, Job, run_starts
+from ppl_models.inference.steps import StepOptions
 from ppl_models.options import check_count, check_positive
 from ppl_models.posterior import Coords, Dims, Labels
 from ppl_models.program import Data, Parameters, Program, build_program, check_guide_covers
-from ppl_models.program.batches import batches, first_batch
+from ppl_models.program.batches import all_batches, batches, first_batch
 from ppl_models.program.data import Arguments
 from ppl_models.progress import progress_bar
 from ppl_models.seeds import check_seed, child_seed
@@ -31,6 +32,12 @@ from ppl_models.versions import versions
 
 LARGE_MODULE = 100_000
 """Modules with more parameters than this are networks, and are fitted in float32 unless told otherwise."""
+STEP_SIZE = 1.0
+"""What the factors of a searched step size multiply."""
+MOST_HELD_OUT = 50
+"""Held-out batches that are looked at."""
+EXPECTED_STEPS = 2_000
+"""About what a fit takes that may choose."""
 ONE_THREAD = 500_000
 """Programs that hold fewer numbers run in one thread."""
 
@@ -40,9 +47,13 @@ def fit(
     data: Data | DataLoader[Any],
     *,
     guide: GuideSpec,
+    held_out: Data | DataLoader[Any] | None = None,
     guide_options: Mapping[str, Any] | None = None,
-    max_steps: int = 5_000,
-    step_size: float = 0.03,
+    max_steps: int | str = AUTO,
+    step_size: float | str = AUTO,
+    max_seconds: float = 300.0,
+    num_starts: int = 1,
+    precondition: bool = True,
     num_particles: int | None = None,
     init_scale: float = 0.1,
     elbo: ELBO | None = None,
@@ -65,12 +76,22 @@ def fit(
             checks see the first batch.
         guide: a family's name (`guides.names()`), an AutoGuide class or instance, a factory `model -> guide`, or a
             guide function or module.
+        held_out: data like `data` that are not fitted; the fit then ends when their ELBO has had no new best for a
+            while, also at lower step sizes, and keeps the best. For amortised guides, which can overfit their data.
         guide_options: options of a family named by text.
-        max_steps: most SVI steps; the fit stops earlier when the ELBO has settled.
-        step_size: step size of Adam, in unconstrained units; lowered to a hundredth at the end.
+        max_steps: most SVI steps; the fit stops earlier, when steps at a lower step size gain no more. "auto" takes
+            100,000; 10,000 for networks of more than 100,000 parameters, and 5,000 for an optimizer of yours.
+        step_size: step size of Adam to begin with, in the fit's coordinates; lowered as the fit becomes stationary.
+            "auto" tries several in a few steps each, and takes the largest that gets as far as the best.
+        max_seconds: the fit ends with what it has after this time.
+        num_starts: independent fits, from the guide's own start and from draws of the prior; the best is kept, and
+            `starts` tells how far apart they ended.
+        precondition: whether an automatic guide is fitted in coordinates in which the target has about unit scale. They
+            come from a quick look at the model's log density, and change neither family nor result's units.
         num_particles: ELBO particles per step, vectorised where the model allows it; None takes up to 64 where they are
             vectorised, else 1.
-        init_scale: initial scale of automatic families, unconstrained.
+        init_scale: initial scale of automatic families, unconstrained; where there is preconditioning, that of the
+            look.
         elbo: a Pyro ELBO, in place of `Trace_ELBO` (`TraceEnum_ELBO` for models with enumerated sites).
         optimizer: a Pyro optimizer, in place of Adam with the cool-down; then all `max_steps` are made.
         seed: seed of everything random in the fit.
@@ -98,8 +119,11 @@ def fit(
     check_guide_name(guide)
     check_backend(backend)
     settings = {
-        "max_steps": check_count("max_steps", max_steps),
-        "step_size": check_positive("step_size", step_size),
+        "max_steps": max_steps if max_steps == AUTO else _count_or_auto("max_steps", max_steps),
+        "step_size": step_size if step_size == AUTO else _positive_or_auto("step_size", step_size),
+        "max_seconds": check_positive("max_seconds", max_seconds),
+        "num_starts": check_count("num_starts", num_starts),
+        "precondition": bool(precondition),
         "num_particles": None if num_particles is None else check_count("num_particles", num_particles),
         "init_scale": check_positive("init_scale", init_scale),
         "guide_options": dict(guide_options or {}),
@@ -118,27 +142,36 @@ def fit(
         _first_guide_run(resolved, program)
         untouched = Parameters.from_store()
         prepared = time.perf_counter()
-        options = StepOptions(
-            backend=backend,
-            step_size=settings["step_size"],
-            num_particles=settings["num_particles"],
-            elbo=elbo,
-            optimizer=optimizer,
-            max_steps=settings["max_steps"],
-            num_threads=torch.get_num_threads(),
-            batches=_batches(program, data),
+        job = Job(
+            program=program,
+            resolved=resolved,
+            options=StepOptions(
+                backend=backend,
+                step_size=STEP_SIZE if step_size == AUTO else settings["step_size"],
+                num_particles=settings["num_particles"],
+                elbo=elbo,
+                optimizer=optimizer,
+                expected_steps=EXPECTED_STEPS if max_steps == AUTO else int(settings["max_steps"]) // 2,
+                num_threads=torch.get_num_threads(),
+                batches=_batches(program, data),
+            ),
+            settings=settings,
+            started=started,
+            held_out=_held_out(program, held_out, optimizer),
         )
-        steps = make_steps(program, resolved.guide, options)
-        with progress_bar(f"fit {resolved.name}", settings["max_steps"], show=progress) as update:
-            trajectory = optimise(steps, settings["max_steps"], update)
-        final, trajectory = _finish(resolved, program, trajectory)
+        with progress_bar(f"fit {resolved.name}", job.max_steps, show=progress) as update:
+            done = run_starts(job, update)
+        final, trajectory = _finish(resolved, program, done.trajectory)
         parameters = Parameters.from_store()
         _give_back(untouched, resolved.guide)
+    steps = done.steps
     config = {
         **settings,
         "num_particles": steps.num_particles,
         "elbo": steps.elbo,
         "optimizer": steps.optimizer,
+        "preconditioned": done.preconditioned,
+        "trial_steps": trajectory.trial_steps,
         "dtype": str(program.dtype).removeprefix("torch."),
         "versions": versions(),
     }
@@ -151,14 +184,41 @@ def fit(
         losses=trajectory.losses,
         status=trajectory.status,
         constant_phase=trajectory.constant,
-        note=trajectory.note,
+        stages=trajectory.stages,
+        starts=done.starts,
+        note="; ".join(part for part in (*done.notes, trajectory.note) if part),
         backend=steps.backend,
         backend_note=steps.note,
         seconds=time.perf_counter() - started,
-        timing={"prepare": prepared - started, **steps.seconds, "steps": trajectory.seconds},
+        timing={
+            "prepare": prepared - started,
+            "look": done.look_seconds,
+            **steps.seconds,
+            "steps": trajectory.seconds,
+        },
         config=config,
         labels=labels,
     )
+
+
+def _held_out(program: Program, data: Any, optimizer: PyroOptim | None) -> Sequence[Arguments]:
+    if data is None:
+        return ()
+    if optimizer is not None:
+        raise OptionError("held_out: an optimizer of yours decides about its steps alone; give one of the two.")
+    return all_batches(program.model, data, program.arguments, program.dtype, program.device, MOST_HELD_OUT)
+
+
+def _count_or_auto(name: str, value: int | str) -> int:
+    if isinstance(value, str):
+        raise OptionError(f"{name}: found {value!r}, wanted a whole number of at least 1, or 'auto'.")
+    return check_count(name, value)
+
+
+def _positive_or_auto(name: str, value: float | str) -> float:
+    if isinstance(value, str):
+        raise OptionError(f"{name}: found {value!r}, wanted a number above 0, or 'auto'.")
+    return check_positive(name, value)
 
 
 def _batches(program: Program, data: Any) -> Callable[[], Iterator[Arguments]] | None:

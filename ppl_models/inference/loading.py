@@ -10,9 +10,11 @@ from torch.distributions import constraints
 
 from ppl_models.errors import DataError, FileError
 from ppl_models.inference import fit_storage
+from ppl_models.inference.course import Stage
 from ppl_models.inference.fit_result import Fit
 from ppl_models.inference.guides import GuideSpec, ResolvedGuide, resolve_guide
 from ppl_models.inference.private import private_copy
+from ppl_models.inference.runs import Start
 from ppl_models.posterior import Coords, Dims, Labels
 from ppl_models.program import Data, Parameters, Program, build_program
 
@@ -68,6 +70,8 @@ def load_fit(
         backend_note=header.get("backend_note", ""),
         seconds=header["seconds"],
         timing=header.get("timing", {}),
+        stages=tuple(Stage(**stage) for stage in header.get("stages", ())),
+        starts=tuple(Start(**start) for start in header.get("starts", ())),
         config=header["config"],
         labels=Labels(header["coords"] if coords is None else coords, header["dims"] if dims is None else dims),
     )

@@ -1,17 +1,17 @@
 """How the steps of a fit are made: by Pyro's own SVI, or by compiled code."""
 
-import itertools
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import pyro
 import torch
-from pyro.infer import SVI, Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELBO
+from pyro.infer import Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELBO
 from pyro.infer.elbo import ELBO
-from pyro.optim import PyroLRScheduler, PyroOptim
+from pyro.optim import PyroOptim
 
 from ppl_models.engine import (
     AUTO,
@@ -21,10 +21,12 @@ from ppl_models.engine import (
     Backend,
     CaptureError,
     CompiledSteps,
+    Coordinates,
     SviGraph,
     elbo_function,
 )
 from ppl_models.errors import BackendWarning
+from ppl_models.inference.eager_steps import EagerSteps, PyroSteps
 from ppl_models.inference.fault import describe_fault
 from ppl_models.inference.optimizer_rules import as_rule, optimizer_name
 from ppl_models.inference.particles import can_vectorise, can_vmap_particles, default_num_particles
@@ -36,10 +38,27 @@ from ppl_models.program.isolation import forked_random
 
 Guide = Callable[..., Any]
 BETAS = (0.9, 0.99)
+EPSILON = 1e-14
+"""Adam's steps do not depend on the gradient's scale but for this; parameters of scale 1e8 have gradients of 1e-8."""
 COMPILE_SECONDS = 10.0
 """About what it takes to generate and compile a step."""
-FORWARD_SHARE, STEPS_SHARE = 0.3, 0.5
-"""Share of an eager step that the forward run takes; share of `max_steps` that a fit makes before it has settled."""
+FORWARD_SHARE = 0.3
+"""Share of an eager step that the forward run takes."""
+
+
+class StepMaker(Protocol):
+    """What makes the steps of a fit, one after the other."""
+
+    averaged: Any
+    failed: Any
+
+    def run(self, factors: np.ndarray, losses: list[float]) -> None:
+        """Make a step for each factor of the step size; append the losses, and stop behind one that is not finite."""
+        ...
+
+    def write(self) -> None:
+        """Hand the parameters to the param store's tensors."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -47,29 +66,33 @@ class Steps:
     """The steps of a fit.
 
     Attributes:
-        run: makes one step for each factor of the step size in an array, and appends the losses in nats to a list; it
-            stops behind a loss that is not finite.
-        adjustable: whether the factors count; where an optimizer of the user's decides they do not.
-        write: hands the parameters to the param store's tensors, if the steps keep them elsewhere.
-        fault: says what was not finite in the step that failed; empty where that is not known.
+        maker: makes them.
+        adjustable: whether the factors of the step size count, and the optimiser can be moved from point to point;
+            where an optimizer of the user's decides, neither does.
+        step_size: what the factors multiply.
         backend: what makes them.
         note: why it was not a faster one.
         elbo: name of the objective.
         optimizer: name of the optimizer.
         num_particles: ELBO particles per step.
+        coordinates: what it moves in; None for the parameters themselves.
         seconds: time spent, by stage: "capture" and "compile".
     """
 
-    run: Callable[[np.ndarray, list[float]], None]
+    maker: Any
     adjustable: bool
-    write: Callable[[], None]
-    fault: Callable[[], str]
+    step_size: float
     backend: str
     note: str
     elbo: str
     optimizer: str
     num_particles: int
+    coordinates: Coordinates | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
+
+    def fault(self) -> str:
+        """What was not finite in the step that failed; empty where that is not known."""
+        return describe_fault(self.maker.failed) if self.maker.failed else ""
 
 
 @dataclass(frozen=True)
@@ -81,15 +104,18 @@ class StepOptions:
     num_particles: int | None
     elbo: ELBO | None
     optimizer: PyroOptim | None
-    max_steps: int
+    expected_steps: int
     num_threads: int
     batches: Callable[[], Iterator[Arguments]] | None = None
+    coordinates: Coordinates | None = None
 
 
 def make_steps(program: Program, guide: Guide, options: StepOptions) -> Steps:
     """Prepare the steps of a fit whose parameters are in the param store."""
     if options.backend == EAGER:
         return _eager(program, guide, options, "")
+    if not any(holder.requires_grad for _, holder in pyro.get_param_store().named_parameters()):
+        return _eager(program, guide, options, "there is nothing to learn")
     worth = _eager_seconds(program, guide, options)
     started = time.perf_counter()
     try:
@@ -126,10 +152,13 @@ def _fall_back(program: Program, guide: Guide, options: StepOptions, worth: floa
 
 def _eager_seconds(program: Program, guide: Guide, options: StepOptions) -> float:
     """About how long the eager steps of the fit would take, from the time of one run of guide and model."""
-    started = time.perf_counter()
+    seconds = []
     with forked_random(), torch.no_grad():
-        log_ratio(program.model, guide, program.arguments.args, program.arguments.kwargs)
-    return STEPS_SHARE * options.max_steps * (time.perf_counter() - started) / FORWARD_SHARE
+        for _ in range(2):  # the first may be slow for reasons of its own
+            started = time.perf_counter()
+            log_ratio(program.model, guide, program.arguments.args, program.arguments.kwargs)
+            seconds.append(time.perf_counter() - started)
+    return options.expected_steps * min(seconds) / FORWARD_SHARE
 
 
 def _captured_somehow(program: Program, guide: Guide, options: StepOptions) -> SviGraph:
@@ -144,8 +173,8 @@ def _captured_somehow(program: Program, guide: Guide, options: StepOptions) -> S
 
 def _captured(program: Program, guide: Guide, options: StepOptions) -> SviGraph:
     estimator, particles = _estimator(program, options)
-    rule = as_rule(options.optimizer) if options.optimizer else Adam(options.step_size, BETAS)
-    elbo = elbo_function(program, guide, estimator, particles)
+    rule = as_rule(options.optimizer) if options.optimizer else Adam(options.step_size, BETAS, EPSILON)
+    elbo = elbo_function(program, guide, estimator, particles, coordinates=options.coordinates)
     return SviGraph(elbo, rule, num_threads=options.num_threads, minibatches=options.batches is not None)
 
 
@@ -167,15 +196,15 @@ def _compiled(
     steps = CompiledSteps(svi, backend, options.batches() if options.batches else None)
     elbo = type(options.elbo).__name__ if options.elbo else _pyro_name(program)
     return Steps(
-        run=steps.run,
+        maker=steps,
         adjustable=options.optimizer is None,
-        write=steps.write,
-        fault=lambda: describe_fault(steps.failed) if steps.failed else "",
+        step_size=options.step_size,
         backend=backend.name,
         note=note,
         elbo=elbo,
         optimizer=optimizer_name(options.optimizer),
         num_particles=svi.elbo.num_particles,
+        coordinates=options.coordinates,
         seconds={"capture": captured, "compile": time.perf_counter() - started},
     )
 
@@ -186,40 +215,23 @@ def _pyro_name(program: Program) -> str:
 
 def _eager(program: Program, guide: Guide, options: StepOptions, note: str) -> Steps:
     objective, count = _objective(program, guide, options.num_particles, options.elbo)
-    used = options.optimizer or PyroOptim(torch.optim.Adam, {"lr": options.step_size, "betas": BETAS})
-    svi_step: Callable[..., Any] = SVI(program.model, guide, used, objective).step
-    batches = options.batches() if options.batches else itertools.repeat(program.arguments)
-
-    def run(factors: np.ndarray, losses: list[float]) -> None:
-        for factor in factors:
-            if options.optimizer is None:
-                _set_step_size(used, options.step_size * factor)
-            batch = next(batches)
-            losses.append(float(svi_step(*batch.args, **batch.kwargs)))
-            if isinstance(used, PyroLRScheduler):
-                # A scheduler that looks at the losses wants the last one.
-                plateau = used.pt_scheduler_constructor is torch.optim.lr_scheduler.ReduceLROnPlateau
-                used.step(*losses[-1:] if plateau else ())
-            if not np.isfinite(losses[-1]):
-                return
-
+    batches = options.batches() if options.batches else None
+    if options.optimizer is None:
+        rule = Adam(options.step_size, BETAS, EPSILON)
+        maker = EagerSteps(program, guide, objective, rule, options.coordinates, batches)
+    else:
+        maker = PyroSteps(program, guide, objective, options.optimizer, batches)
     return Steps(
-        run=run,
+        maker=maker,
         adjustable=options.optimizer is None,
-        write=lambda: None,
-        fault=lambda: "",
+        step_size=options.step_size,
         backend=EAGER,
         note=note,
         elbo=type(objective).__name__,
         optimizer=optimizer_name(options.optimizer),
         num_particles=count,
+        coordinates=options.coordinates,
     )
-
-
-def _set_step_size(optimizer: PyroOptim, step_size: float) -> None:
-    for one in optimizer.optim_objs.values():
-        for group in one.param_groups:
-            group["lr"] = step_size
 
 
 def _objective(program: Program, guide: Guide, num_particles: int | None, elbo: ELBO | None) -> tuple[ELBO, int]:

@@ -1,6 +1,7 @@
 """Minibatches from a `DataLoader`: each batch is one set of arguments of the model."""
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import torch
@@ -44,6 +45,17 @@ def batches(
         for batch in loader:
             found = prepare_arguments(model, _as_data(batch), dtype).on(device)
             yield found.with_tensors({name: t.to(wanted.get(name, t.dtype)) for name, t in found.tensors().items()})
+
+
+def all_batches(
+    model: Callable[..., Any], data: Any, like: Arguments, dtype: torch.dtype, device: torch.device, most: int
+) -> list[Arguments]:
+    """Arguments of each batch of a loader, up to a number of them; or of the data themselves."""
+    if not isinstance(data, DataLoader):
+        return [prepare_arguments(model, data, dtype).on(device)]
+    with forked_random():
+        count = sum(1 for _ in zip(range(most), data, strict=False))
+        return list(islice(batches(model, data, like, dtype, device), count))
 
 
 def _as_data(batch: Any) -> Data:

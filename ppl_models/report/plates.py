@@ -63,9 +63,9 @@ def plates(evidence: Evidence) -> list[Plate]:
     found.append(
         _plate(
             "ELBO",
-            elbo_figure(fit.losses, fit.constant_phase),
-            "Evidence lower bound at each step. It should have been level over the later half of the shaded part, "
-            "where the step size was fixed; after it the step size comes down and the noise with it.",
+            elbo_figure(fit.losses, fit.constant_phase, fit.stages),
+            "Evidence lower bound at each step. Dotted lines mark where a lower step size begins; in the shaded parts "
+            "the fit was stationary and its iterates were averaged. The curve should be level there.",
         )
     )
     if not fit.point:

@@ -14,6 +14,7 @@ from torch.distributions import biject_to
 from ppl_models.diagnostics import (
     Check,
     Verdict,
+    check_arrival,
     check_finite,
     check_joint,
     check_joint_with_psis,
@@ -32,6 +33,7 @@ from ppl_models.diagnostics import (
 from ppl_models.diagnostics.labelled import labelled_draws
 from ppl_models.errors import BaselineWarning, DataError, OptionError
 from ppl_models.inference import Fit
+from ppl_models.inference.course import CONVERGED
 from ppl_models.options import check_count
 from ppl_models.program.sites import Site
 from ppl_models.seeds import check_seed, child_seed
@@ -87,16 +89,24 @@ def check(fit: Fit, *, baseline: xr.DataTree | None = None, num_draws: int = MIN
         soundness=() if fit.point else soundness,
         optimisation=(
             check_status(fit.status),
-            check_stationarity(
-                fit.losses,
-                start=fit.constant_phase[0],
-                stop=fit.constant_phase[1],
-                single_precision=fit.program.dtype == torch.float32,
-            ),
+            _arrival(fit),
         ),
         point_estimate=fit.point,
         note=fit.note,
         config={"guide": fit.guide_name, "num_draws": num_draws, "seed": seed, "fit": dict(fit.config)},
+    )
+
+
+def _arrival(fit: Fit) -> Check:
+    """Whether the optimisation had arrived: by its own account of stages where it made one, else by its losses."""
+    last = fit.stages[-1] if fit.stages else None
+    if fit.status == CONVERGED and last is not None and math.isfinite(last.gain) and math.isfinite(last.gap):
+        return check_arrival(last.gain, last.error, last.gap)
+    return check_stationarity(
+        fit.losses,
+        start=fit.constant_phase[0],
+        stop=fit.constant_phase[1],
+        single_precision=fit.program.dtype == torch.float32,
     )
 
 

@@ -119,7 +119,7 @@ def test_users_modules_are_not_trained():
 def test_model_module_is_trained_in_its_copy():
     with seeded():
         model = Bayesian()
-    fit = ppl.fit(model, DATA, guide="normal", max_steps=30, num_particles=1, seed=0)
+    fit = ppl.fit(model, DATA, guide="normal", max_steps=300, seed=0)
     assert fit.config["dtype"] == "float64"
     assert float(fit.parameters["offset"]) != 0.5
     assert float(model.offset.detach()) == 0.5
@@ -329,7 +329,7 @@ def test_keyboard_interrupt_inside_the_model_keeps_what_was_done():
         stop.append(True)
         return 0.0
 
-    fit = ppl.fit(model, DATA, guide=by_hand, elbo=Planted(40, arm), max_steps=1_000, seed=0)
+    fit = ppl.fit(model, DATA, guide=by_hand, elbo=Planted(40, arm), max_steps=1_000, step_size=0.03, seed=0)
     stop.clear()
     assert (fit.status, fit.steps) == ("interrupted", 41)
     assert "41 steps" in fit.note

@@ -126,7 +126,7 @@ def test_html_is_escaped():
 def test_carries_what_made_it(fit):
     assert fit.config["seed"] == 0
     assert fit.config["max_steps"] == 200
-    assert fit.config["step_size"] == 0.03
+    assert fit.config["step_size"] == "auto"
     assert fit.config["versions"]["torch"] == torch.__version__
     assert fit.seconds > 0
     assert fit.steps == len(fit.losses)

@@ -1,6 +1,7 @@
 """The course of the ELBO."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -8,17 +9,24 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from numpy.typing import ArrayLike, NDArray
 
+from ppl_models.inference import Stage
 from ppl_models.report.figures.style import COLORS, GRID, MUTED, drawing, light_grid, new_figure
 
 Float64Array = NDArray[np.float64]
 
 
-def elbo_figure(losses: ArrayLike, constant_phase: tuple[int, int] | None = None) -> Figure:
+def elbo_figure(
+    losses: ArrayLike,
+    constant_phase: tuple[int, int] | None = None,
+    stages: Sequence[Stage] = (),
+) -> Figure:
     """The ELBO at each step: the whole course, logarithmic away from its end, and the last part on a linear scale.
 
     Args:
         losses: negative ELBO in nats, one per step, shape (step,).
-        constant_phase: first and one past the last step at the fixed step size; shaded.
+        constant_phase: first and one past the last step at the last fixed step size; shaded where there are no stages.
+        stages: a fit's `stages`. The windows in which it was stationary, over which its iterates were averaged, are
+            shaded; lines mark where each step size begins, with its value, and where the fit stopped.
     """
     elbo = -np.asarray(losses, dtype=float)
     elbo = elbo[np.isfinite(elbo)]
@@ -31,7 +39,10 @@ def elbo_figure(losses: ArrayLike, constant_phase: tuple[int, int] | None = None
         _draw_whole(whole, elbo, smooth)
         _draw_end(end, elbo, smooth, constant_phase)
         for axes in (whole, end):
-            _mark_phase(axes, constant_phase)
+            if stages:
+                _mark_stages(axes, stages, elbo.size)
+            else:
+                _mark_phase(axes, constant_phase)
             light_grid(axes, "y")
         whole.legend(*whole.get_legend_handles_labels(), loc="lower right")
         end.set_xlabel("SVI step")
@@ -73,6 +84,31 @@ def _mark_phase(axes: Axes, phase: tuple[int, int] | None) -> None:
     low, high = axes.get_xlim()
     axes.axvspan(max(phase[0], low), min(phase[1], high), color=GRID, alpha=0.45, linewidth=0, label="fixed step size")
     axes.set_xlim(low, high)
+
+
+def _mark_stages(axes: Axes, stages: Sequence[Stage], num_steps: int) -> None:
+    low, high = axes.get_xlim()
+    label: str | None = "stationary, averaged"
+    for stage in stages:
+        if stage.first < stage.stationary < stage.last:
+            axes.axvspan(
+                max(stage.stationary, low), max(stage.last, low), color=GRID, alpha=0.6, linewidth=0, label=label
+            )
+            label = None
+        if stage.first >= low:
+            axes.axvline(stage.first, color=MUTED, linewidth=0.8, linestyle=":")
+            axes.annotate(
+                f"{stage.step_size:.2g}",
+                (stage.first, 1.0),
+                xycoords=("data", "axes fraction"),
+                xytext=(0, 2),
+                textcoords="offset points",
+                ha="center",
+                color=MUTED,
+                fontsize="x-small",
+            )
+    axes.axvline(num_steps - 1, color=COLORS["guide"], linewidth=1.0, linestyle="--", label="stopped")
+    axes.set_xlim(low, max(high, num_steps - 1))
 
 
 def _smoothed(values: Float64Array) -> Float64Array:

@@ -1,0 +1,261 @@
+"""The runs of one fit: from several starts where that is asked for, and once more where one diverged."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyro
+import pyro.poutine as poutine
+import torch
+
+from ppl_models.engine import MOST_AVERAGED
+from ppl_models.errors import DataError, first_line
+from ppl_models.inference.course import DIVERGED, Plan, Trajectory, load_parameters
+from ppl_models.inference.guides import ResolvedGuide
+from ppl_models.inference.held_out import Evaluate, evaluator
+from ppl_models.inference.optimisation import optimise
+from ppl_models.inference.preconditioning import Preconditioning, precondition
+from ppl_models.inference.preconditioning.curvature import MAX_PARAMETERS
+from ppl_models.inference.steps import StepOptions, Steps, make_steps
+from ppl_models.program import Parameters, Program, map_draws
+from ppl_models.program.batching import NOT_VECTORISABLE
+from ppl_models.program.data import Arguments
+from ppl_models.program.nodes import nodes_of
+from ppl_models.progress import Update
+from ppl_models.seeds import child_seed
+
+AUTO = "auto"
+AUTO_STEPS, NETWORK_STEPS, USERS_STEPS = 100_000, 10_000, 5_000
+"""Most steps where nothing is said: of averaged fits, of networks, and of an optimizer of the user's."""
+FIRST_FACTOR, NETWORK_FACTOR = 0.03, 0.003
+"""Step size over the base where there are too few steps to look for one."""
+RETRY_STEP, RETRY_SCALE = 0.1, 0.1
+"""Factors of step size and initial scale of the second attempt, where the first diverged."""
+NUM_COMPARED = 1_000
+NUM_FINAL = 64
+JITTER = 0.5
+LARGEST_JITTERED = 1_000
+"""Hand-written guides with more parameters hold networks, which differ between starts by their data's order alone."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """One of several independent fits.
+
+    Attributes:
+        elbo: its ELBO in nats at the end, on noise that all starts share.
+        status: how it ended.
+        steps: SVI steps made.
+        away: largest distance of a latent's mean from that of the fit kept, in posterior sds of that fit.
+        latent: the name of that latent.
+    """
+
+    elbo: float
+    status: str
+    steps: int
+    away: float = 0.0
+    latent: str = ""
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a run needs; see `ppl_models.fit`."""
+
+    program: Program
+    resolved: ResolvedGuide
+    options: StepOptions
+    settings: Mapping[str, Any]
+    started: float
+    held_out: Sequence[Arguments] = ()
+
+    @property
+    def max_steps(self) -> int:
+        """Most steps of one run."""
+        found = self.settings["max_steps"]
+        if found != AUTO:
+            return found
+        if self.options.optimizer is not None:
+            return USERS_STEPS
+        return AUTO_STEPS if self.averaged else NETWORK_STEPS
+
+    @property
+    def averaged(self) -> bool:
+        """Whether the iterates can be averaged: an automatic guide's, or few parameters."""
+        count = sum(holder.numel() for _, holder in pyro.get_param_store().named_parameters())
+        return count <= (MOST_AVERAGED if self.resolved.automatic else MAX_PARAMETERS)
+
+
+@dataclass(frozen=True)
+class Done:
+    """What the runs gave; the parameters of the run kept are in the param store."""
+
+    steps: Steps
+    trajectory: Trajectory
+    look_seconds: float
+    preconditioned: bool
+    notes: tuple[str, ...]
+    improper: bool = False
+    starts: tuple[Start, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Run:
+    done: Done
+    parameters: Parameters
+    elbo: float
+    moments: Mapping[str, tuple[np.ndarray, np.ndarray]]
+
+
+def run_starts(job: Job, update: Update) -> Done:
+    """Fit from each start and keep the best. Call it in the fit's world, behind the guide's first run."""
+    number = job.settings["num_starts"]
+    untouched = Parameters.from_store()
+    if number == 1:
+        return _with_retry(job, untouched, 0, update)
+    runs = []
+    for start in range(number):
+        load_parameters(untouched)
+        done = _with_retry(job, untouched, start, update)
+        runs.append(_described(job, done))
+    best = max(runs, key=lambda run: (run.done.trajectory.status != DIVERGED, run.elbo))
+    load_parameters(best.parameters)
+    starts = tuple(_compared(run, best) for run in runs)
+    return replace(best.done, starts=starts, notes=(*best.done.notes, *_news(starts)))
+
+
+def _with_retry(job: Job, untouched: Parameters, start: int, update: Update) -> Done:
+    done = _run(job, start, update)
+    if done.trajectory.status != DIVERGED or job.options.optimizer is not None or done.improper:
+        return done
+    load_parameters(untouched)
+    again = _run(job, start, update, retry=True)
+    found = f"{done.trajectory.note}; tried again with {RETRY_STEP:g} times the step size and initial scale"
+    return replace(again, notes=(found, *again.notes))
+
+
+def _run(job: Job, start: int, update: Update, *, retry: bool = False) -> Done:
+    seed = job.settings["seed"]
+    began = time.perf_counter()
+    look = _look(job, start, retry)
+    looked = time.perf_counter() - began
+    if start and look.coordinates is None:
+        _jitter(child_seed(seed, f"start {start}"))
+    if start:
+        pyro.set_rng_seed(child_seed(seed, f"fit {start}"))
+    options = replace(job.options, coordinates=look.coordinates)
+    search = job.settings["step_size"] == AUTO
+    factor = (FIRST_FACTOR if job.averaged else NETWORK_FACTOR) if search else 1.0
+    if retry:
+        options = replace(options, step_size=options.step_size * RETRY_STEP)
+    steps = make_steps(job.program, job.resolved.guide, options)
+    plan = Plan(
+        max_steps=job.max_steps,
+        max_seconds=job.settings["max_seconds"],
+        search=search,
+        first_factor=factor,
+        averaged=job.averaged,
+        num_latents=max(1, job.program.num_dims),
+        started=job.started,
+        seed=child_seed(seed, "comparison"),
+    )
+    evaluate = None
+    if job.held_out:
+        evaluate = evaluator(job.program, job.resolved.guide, job.held_out, child_seed(seed, "held out"))
+        _try(evaluate)
+    trajectory = optimise(steps, plan, update, evaluate)
+    if look.endless:
+        names = ", ".join(f"'{name}'" for name in look.endless)
+        note = (
+            f"the posterior has no scale along {names}: its density does not fall off there, so that it is improper, "
+            "or flat over all that can be reached. Give these latents a proper prior"
+        )
+        trajectory = replace(trajectory, status=DIVERGED, note="; ".join(p for p in (note, trajectory.note) if p))
+    notes = (look.note,) if look.note else ()
+    return Done(steps, trajectory, looked, look.coordinates is not None, notes, bool(look.endless))
+
+
+def _try(evaluate: Evaluate) -> None:
+    try:
+        evaluate()
+    except NOT_VECTORISABLE as error:
+        raise DataError(
+            f"held_out: the model fails on these data: {first_line(error)}. Give them as `data` are given, with rows "
+            "of their own; latents of the rows need an amortised guide."
+        ) from error
+
+
+def _look(job: Job, start: int, retry: bool) -> Preconditioning:
+    if not job.settings["precondition"] or job.options.optimizer is not None:
+        return Preconditioning()
+    return precondition(
+        job.resolved.guide,
+        job.program,
+        child_seed(job.settings["seed"], f"look {start}"),
+        init_scale=job.settings["init_scale"],
+        shrink=RETRY_SCALE if retry else 1.0,
+        from_prior=start > 0,
+    )
+
+
+def _jitter(seed: int) -> None:
+    holders = [holder for _, holder in pyro.get_param_store().named_parameters()]
+    if sum(holder.numel() for holder in holders) > LARGEST_JITTERED:
+        return
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for holder in holders:
+            noise = torch.randn(holder.shape, generator=generator, dtype=torch.float64)
+            holder.add_(JITTER * noise.to(holder))
+
+
+def _described(job: Job, done: Done) -> _Run:
+    elbo = math.nan
+    if done.steps.adjustable:
+        losses = done.steps.maker.losses_at(
+            done.steps.maker.position(), NUM_FINAL, child_seed(job.settings["seed"], "comparison")
+        )
+        elbo = -float(np.mean(losses))
+    elif len(done.trajectory.losses):
+        elbo = -float(np.mean(done.trajectory.losses[-NUM_FINAL:]))
+    elbo = elbo if math.isfinite(elbo) else -math.inf
+    return _Run(done, Parameters.from_store(), elbo, _moments(job))
+
+
+def _moments(job: Job) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Mean and standard deviation of each latent's draws."""
+    names = [site.name for site in job.program.sites.latent]
+    arguments = job.program.arguments
+
+    def one() -> dict[str, torch.Tensor]:
+        trace = poutine.trace(job.resolved.guide).get_trace(*arguments.args, **arguments.kwargs)
+        return {name: nodes_of(trace)[name]["value"] for name in names}
+
+    with torch.no_grad():
+        draws = map_draws(one, NUM_COMPARED, size_hint=job.program.size_hint)
+    arrays = {name: value.double().cpu().numpy() for name, value in draws.items()}
+    return {name: (value.mean(axis=0), value.std(axis=0)) for name, value in arrays.items()}
+
+
+def _compared(run: _Run, best: _Run) -> Start:
+    away, latent = 0.0, ""
+    for name, (mean, sd) in best.moments.items():
+        other = run.moments[name][0]
+        distance = float(np.max(np.abs(other - mean) / np.maximum(sd, 1e-300), initial=0.0))
+        if run is not best and distance > away:
+            away, latent = distance, name
+    trajectory = run.done.trajectory
+    return Start(run.elbo, trajectory.status, len(trajectory.losses), away, latent)
+
+
+def _news(starts: tuple[Start, ...]) -> tuple[str, ...]:
+    furthest = max(starts, key=lambda start: start.away)
+    if furthest.away < 0.5:
+        return ()
+    best = max(start.elbo for start in starts)
+    return (
+        f"{len(starts)} starts ended up to {furthest.away:.2g} posterior sds apart (in '{furthest.latent}'; ELBO "
+        f"{furthest.elbo:,.2f} against {best:,.2f} nats): the posterior may have several modes",
+    )
