@@ -14,6 +14,11 @@ from benchmarks.tuning_parts.rules import Row
 from ppl_models.files import write_whole
 
 COLOURS = {"normal": "#2f6db3", "full_rank": "#c1272d", "handwritten": "#3f8f4f"}
+SIDES = {
+    "automatic": ("#c1272d", -0.2, "automatic"),
+    "fixed": ("#2f6db3", 0.0, "tuned by hand"),
+    "cooled": ("#79a9dc", 0.2, "tuned by hand, step size falls"),
+}
 SMALLEST = 1e-4
 """Deficits below are drawn here: they are noise."""
 
@@ -77,13 +82,13 @@ def moments(axes: Axes, rows: Sequence[Row]) -> None:
 def seconds(axes: Axes, rows: Sequence[Row]) -> None:
     """Medians and ranges of whole calls, automatic and tuned by hand."""
     for place, row in enumerate(rows):
-        for side, colour, shift in (("automatic", "#c1272d", -0.1), ("tuned", "#2f6db3", 0.1)):
+        for side, (colour, shift, _) in SIDES.items():
             values = row["rounds"][side]
             if values:
                 axes.plot([min(values), max(values)], [place + shift] * 2, color=colour, linewidth=1.5)
                 axes.plot(np.median(values), place + shift, "o", color=colour, markersize=5)
-    axes.plot([], [], "o", color="#c1272d", label="automatic")
-    axes.plot([], [], "o", color="#2f6db3", label="tuned by hand")
+    for colour, _, label in SIDES.values():
+        axes.plot([], [], "o", color=colour, label=label)
     axes.set(title="(e) seconds of the whole call", xlabel="s", xscale="log", ylim=(len(rows) - 0.4, -0.6))
     axes.set_yticks(range(len(rows)), [f"{row['problem']}\n{row['guide']}" for row in rows])
     axes.grid(axis="x", alpha=0.3)

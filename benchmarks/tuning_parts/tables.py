@@ -135,26 +135,36 @@ def endings(rows: list[Row]) -> list[Table]:
 
 
 def costs(rows: list[Row]) -> list[Table]:
-    known = [row["ratio"] for row in rows if row["ratio"] is not None]
-    middle = f"{np.median(known):.2f}" if known else "none"
+    middles = [middle_of([row[name] for row in rows]) for name in ("ratio", "ratio_cooled")]
     table = Table(
-        "problem", "guide", "latents", "automatic (s)", "by hand (s)", "ratio", "tuned to", "steps", "deficit", "",
-        title=f"(e) whole calls, medians and ranges; median ratio {middle}, wanted at most {rules.TUNED_RATIO:g}",
+        "problem", "guide", "latents", "automatic (s)", "fixed step size (s)", "ratio", "falling (s)", "ratio",
+        "steps", "tuned to", "deficit", "",
+        title="(e) whole calls, medians and ranges; median ratio {} to runs tuned by hand, {} where their step size "
+        "falls; wanted at most {:g}".format(*middles, rules.TUNED_RATIO),
     )  # fmt: skip
     for row in rows:
+        tunings = [text or "none near" for text in row["tuning"].values()]
         table.add_row(
             row["problem"],
             row["guide"],
             str(row["latents"]),
             spread(row["rounds"]["automatic"]),
-            spread(row["rounds"]["tuned"]),
-            "" if row["ratio"] is None else f"{row['ratio']:.2f}",
-            row["tuning"] or "none on the grid came near",
+            spread(row["rounds"]["fixed"]),
+            middle_of([row["ratio"]]),
+            spread(row["rounds"]["cooled"]),
+            middle_of([row["ratio_cooled"]]),
             f"{row['steps']:,}",
+            "; ".join(tunings),
             f"{row['deficit']:.4f}",
             mark([row]),
         )
     return [table]
+
+
+def middle_of(values: Sequence[float | None]) -> str:
+    """The median of what is known."""
+    known = [value for value in values if value is not None]
+    return f"{np.median(known):.2f}" if known else ""
 
 
 MAKERS = {"a": defaults, "b": references, "c": scales, "d": endings, "e": costs}

@@ -80,7 +80,7 @@ def check_stationarity(
     return Check("stationarity", improvement, limit, True, "", error, detail)
 
 
-def check_arrival(gain: float, error: float, gap: float) -> Check:
+def check_arrival(gain: float, error: float, gap: float, tolerance: float = 0.0) -> Check:
     """Whether an optimisation that lowers its step size in stages had nothing more to gain.
 
     Args:
@@ -88,14 +88,16 @@ def check_arrival(gain: float, error: float, gap: float) -> Check:
             on common noise.
         error: its standard error.
         gap: nats that averaging the last stage longer would still have gained, as estimated from its quarters.
+        tolerance: nats that the optimisation was content to leave; twice that is the limit where it is more than 0.1.
 
     Returns:
         The check `stationarity`, whose value is the gain of the last stage and the gap behind it, in nats.
     """
     value = max(gain, 0.0) + max(gap, 0.0)
     detail = f"the last, smaller step size gained {gain:.2g} nats; longer averaging would gain {gap:.2g}"
-    passed = value + 2.0 * error < ABSOLUTE_LIMIT
-    return Check("stationarity", value, ABSOLUTE_LIMIT, passed, "" if passed else "raise max_steps", error, detail)
+    limit = max(ABSOLUTE_LIMIT, 2.0 * tolerance)
+    passed = value + 2.0 * error < limit
+    return Check("stationarity", value, limit, passed, "" if passed else "raise max_steps", error, detail)
 
 
 def check_status(status: str) -> Check:

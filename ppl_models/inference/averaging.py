@@ -54,7 +54,7 @@ class Averaging(Course):
         if self.plan.search:
             self.factor = search(self, STEP_SIZES, TRIAL_STEPS, afresh=True)
         self.best = self.maker.position()
-        while self.factor >= SMALLEST_FACTOR:
+        while True:
             stage, mean = self._stage()
             gain, error = self._gain(self.best, mean)
             first = not any(math.isfinite(stage.gap) for stage in self.stages)
@@ -64,27 +64,20 @@ class Averaging(Course):
                 self.best = mean
             if not first and abs(gain) + 2.0 * error < self.plan.tolerance:
                 return CONVERGED
-            self.factor *= LOWER
+            if self.factor * LOWER >= SMALLEST_FACTOR:
+                self.factor *= LOWER
+            elif gain - 2.0 * error < self.plan.tolerance:
+                return CONVERGED  # not known well enough to go on for
             self.maker.move(self.best)
-        return CONVERGED
 
     def settle(self, status: str) -> None:
         """Leave the best average in the param store."""
         if status in (INTERRUPTED, OUT_OF_TIME):
-            self._keep_better()
+            # Where a stage was cut short, keep where it was if that is better than where it began.
+            self.best = self.better(self.best, self.maker.position())
         if status != DIVERGED:
             self.maker.move(self.best)
         super().settle(status)
-
-    def _keep_better(self) -> None:
-        """Where a stage was cut short, keep where it was if that is better than where it began."""
-        here = self.maker.position()
-        try:
-            if self._gain(self.best, here)[0] < 0.0:
-                return
-        except (KeyboardInterrupt, RuntimeError, ValueError, ArithmeticError):
-            pass  # whatever cut it short still does
-        self.best = here
 
     def constant(self) -> tuple[int, int]:
         """The window of the last stage."""
@@ -127,7 +120,7 @@ class Averaging(Course):
         for window in (records[len(records) // 4 :], records[len(records) // 2 :]):
             start = len(self.losses) - length * len(window)
             watched = self._watched()
-            drift = drift_of((window / self.maker.units.numpy())[:, watched], self._step_size() * length)
+            drift = drift_of((window / self.maker.units.cpu().numpy())[:, watched], self._step_size() * length)
             if drift.drifting or still_falls(np.asarray(self.losses[start:]), self.plan.tolerance):
                 continue
             means = [torch.as_tensor(mean) for mean in block_means(window)]
@@ -145,7 +138,7 @@ class Averaging(Course):
     def _watched(self) -> np.ndarray:
         """The coordinates that come to rest."""
         coordinates = self.steps.coordinates
-        return self._no_networks() if coordinates is None else coordinates.watched.numpy()
+        return self._no_networks() if coordinates is None else coordinates.watched.cpu().numpy()
 
     def _no_networks(self) -> np.ndarray:
         """Which parameters are no weights of networks, as their names tell."""

@@ -10,6 +10,7 @@ import torch
 
 from ppl_models.engine import EAGER
 from ppl_models.errors import ModelError, first_line
+from ppl_models.inference.stationarity import gain_between
 from ppl_models.inference.steps import Steps
 from ppl_models.program import Parameters
 from ppl_models.progress import Update
@@ -17,6 +18,8 @@ from ppl_models.progress import Update
 CONVERGED, MAX_STEPS, OUT_OF_TIME = "converged", "max_steps", "out_of_time"
 DIVERGED, INTERRUPTED = "diverged", "interrupted"
 
+SECONDS_PER_LOOK = 0.2
+"""About how long steps are made without a look at the clock."""
 SHOWN = 100
 """Steps whose mean ELBO the progress bar shows."""
 TOLERANCE = 0.01
@@ -102,7 +105,12 @@ class Plan:
     @property
     def tolerance(self) -> float:
         """Nats that may be left."""
-        return TOLERANCE * max(1.0, self.num_latents / DIMS_PER_TOLERANCE)
+        return tolerance_of(self.num_latents)
+
+
+def tolerance_of(num_latents: int) -> float:
+    """Nats that a fit of so many unconstrained latents may leave."""
+    return TOLERANCE * max(1.0, num_latents / DIMS_PER_TOLERANCE)
 
 
 class EndedError(Exception):
@@ -122,7 +130,7 @@ class Course:
         self.losses: list[float] = []
         self.safe = Parameters.from_store()
         self.stages: list[Stage] = []
-        self.trial_steps = 0
+        self.trial_steps, self.steps_per_look = 0, 1
         self.factor = plan.first_factor
         self.num_evaluations = MIN_EVALUATIONS
         self.max_evaluations = min(MAX_EVALUATIONS, MAX_EVALUATED_DRAWS // steps.num_particles + MIN_EVALUATIONS)
@@ -141,6 +149,8 @@ class Course:
             if not self.losses:
                 raise ModelError(f"the first SVI step failed: {type(error).__name__}: {first_line(error)}") from error
             status, note = DIVERGED, f"step {len(self.losses)} failed: {first_line(error)}"
+        if status == OUT_OF_TIME:
+            note = f"{time.perf_counter() - self.plan.started:.0f} s were used up after {len(self.losses):,} steps"
         if status == DIVERGED:
             note = "; ".join(part for part in (note, self.steps.fault()) if part)
         self.settle(status)
@@ -162,12 +172,27 @@ class Course:
         """Leave the parameters to keep in the param store."""
         if status != DIVERGED or self.steps.backend != EAGER:
             self.maker.write()
-        if status == DIVERGED and (self.steps.backend == EAGER or not finite_parameters()):
+        if (status == DIVERGED and self.steps.backend == EAGER) or not finite_parameters():
             load_parameters(self.safe)
+
+    def run_steps(self, factors: np.ndarray, losses: list[float]) -> None:
+        """Make steps, with looks at the clock between them; stop behind a loss that is not finite."""
+        done = 0
+        while done < len(factors):
+            if done:
+                self.check_time()
+            piece = factors[done : done + self.steps_per_look]
+            started = time.perf_counter()
+            self.maker.run(piece, losses)
+            if not math.isfinite(losses[-1]):
+                return
+            done += len(piece)
+            suited = int(len(piece) * SECONDS_PER_LOOK / max(time.perf_counter() - started, 1e-9))
+            self.steps_per_look = max(1, min(2 * self.steps_per_look, suited))
 
     def advance(self, factors: np.ndarray) -> None:
         """Make steps, and look at what came of them."""
-        self.maker.run(factors, self.losses)
+        self.run_steps(factors, self.losses)
         if not math.isfinite(self.losses[-1]):
             loss = self.losses.pop()
             raise EndedError(DIVERGED, f"the loss at step {len(self.losses)} was {loss}")
@@ -182,9 +207,18 @@ class Course:
 
     def check_time(self) -> None:
         """End where the seconds are used up."""
-        spent = time.perf_counter() - self.plan.started
-        if spent > self.plan.max_seconds:
-            raise EndedError(OUT_OF_TIME, f"{spent:.0f} s were used up after {len(self.losses):,} steps")
+        if time.perf_counter() - self.plan.started > self.plan.max_seconds:
+            raise EndedError(OUT_OF_TIME)
+
+    def better(self, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+        """The second of two points, unless it is worse than the first or there is no loss there."""
+        try:
+            gain, _ = gain_between(*(self.losses_at(point, self.num_evaluations) for point in (before, after)))
+        except KeyboardInterrupt:
+            gain = 0.0  # nobody waits for a comparison
+        except (RuntimeError, ValueError, ArithmeticError):
+            gain = math.nan
+        return after if gain >= 0.0 and bool(torch.isfinite(after).all()) else before
 
     def losses_at(self, point: torch.Tensor, number: int) -> np.ndarray:
         """Losses at a point, on noise that is the same for all points; shape (number,)."""

@@ -1,12 +1,21 @@
 """What was not finite in a step that failed: an eager replay of it, with the same parameters and noise."""
 
+import time
+from collections.abc import Callable
+from typing import Any, cast
+
+import pyro
 import pyro.poutine as poutine
 import torch
 
 from ppl_models.engine.svi_graph import FailedStep
 from ppl_models.errors import first_line
+from ppl_models.program import Program
 from ppl_models.program.batching import NOT_VECTORISABLE
+from ppl_models.program.isolation import forked_random
 from ppl_models.program.nodes import nodes_of
+
+NUM_DRAWS, MOST_SECONDS = 2_000, 2.0
 
 
 def describe_fault(step: FailedStep) -> str:
@@ -20,9 +29,23 @@ def describe_fault(step: FailedStep) -> str:
     normal, uniform, *indices = step.noise
     for particle in range(step.elbo.num_particles):
         with torch.no_grad(), step.elbo.replayed(step.flat, normal[particle], uniform[particle], indices):
-            found = _site(step)
+            found = _site(cast(Program, step.elbo.program), step.elbo.guide)
         if found:
             return found
+    return ""
+
+
+def describe_fault_here(program: Program, guide: Callable[..., Any]) -> str:
+    """The same where the failed step's noise is not known: from draws at the parameters that are in the store."""
+    for name, value in pyro.get_param_store().named_parameters():
+        if not bool(torch.isfinite(value).all()):
+            return f"parameter '{name}' was not finite"
+    until = time.perf_counter() + MOST_SECONDS
+    with forked_random(program.device), torch.no_grad():
+        for _ in range(NUM_DRAWS):
+            found = _site(program, guide)
+            if found or time.perf_counter() > until:
+                return found
     return ""
 
 
@@ -36,15 +59,14 @@ def _parameter(step: FailedStep) -> str | None:
     return None
 
 
-def _site(step: FailedStep) -> str:
-    program = step.elbo.program
+def _site(program: Program, guide: Callable[..., Any]) -> str:
     args, kwargs = program.arguments.args, program.arguments.kwargs
     try:
-        guide = poutine.trace(step.elbo.guide).get_trace(*args, **kwargs)
-        model = poutine.trace(poutine.replay(program.model, trace=guide)).get_trace(*args, **kwargs)
+        guided = poutine.trace(guide).get_trace(*args, **kwargs)
+        model = poutine.trace(poutine.replay(program.model, trace=guided)).get_trace(*args, **kwargs)
     except NOT_VECTORISABLE as error:
         return f"run again eagerly, it fails: {first_line(error)}"
-    for trace, whose in ((guide, "guide"), (model, "model")):
+    for trace, whose in ((guided, "guide"), (model, "model")):
         for name, node in nodes_of(trace).items():
             if node["type"] != "sample":
                 continue

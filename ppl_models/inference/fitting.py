@@ -36,8 +36,8 @@ STEP_SIZE = 1.0
 """What the factors of a searched step size multiply."""
 MOST_HELD_OUT = 50
 """Held-out batches that are looked at."""
-EXPECTED_STEPS = 2_000
-"""About what a fit takes that may choose."""
+EXPECTED_STEPS = 4_000
+"""About what a fit that may choose takes, with its trials and comparisons."""
 ONE_THREAD = 500_000
 """Programs that hold fewer numbers run in one thread."""
 
@@ -83,7 +83,7 @@ def fit(
             100,000; 10,000 for networks of more than 100,000 parameters, and 5,000 for an optimizer of yours.
         step_size: step size of Adam to begin with, in the fit's coordinates; lowered as the fit becomes stationary.
             "auto" tries several in a few steps each, and takes the largest that gets as far as the best.
-        max_seconds: the fit ends with what it has after this time.
+        max_seconds: the fit ends with what it has after this time, that of a compiler apart.
         num_starts: independent fits, from the guide's own start and from draws of the prior; the best is kept, and
             `starts` tells how far apart they ended.
         precondition: whether an automatic guide is fitted in coordinates in which the target has about unit scale. They

@@ -54,6 +54,7 @@ class HeldOut(Course):
         super().__init__(steps, plan, update)
         self.evaluate = evaluate
         self.best = Parameters.from_store()
+        self.position: torch.Tensor = self.maker.position()
         self.best_loss = math.inf
 
     def follow(self) -> str:
@@ -63,36 +64,39 @@ class HeldOut(Course):
             self.factor = search(self, sizes, TRIAL_STEPS, afresh=True)
         for _ in range(1 + MAX_LOWERINGS):
             before, first = self.best_loss, len(self.losses)
-            position = self._until_patience_ends()
+            self._until_patience_ends()
+            if not math.isfinite(self.best_loss):
+                raise EndedError(DIVERGED, f"the held-out ELBO was not finite in {len(self.losses):,} steps")
             step_size = self.factor * self.steps.step_size
             gain = before - self.best_loss if math.isfinite(before) else math.nan
             self.stages.append(Stage(step_size, first, first, len(self.losses), gain=gain))
             if math.isfinite(before) and gain <= 0.0:
                 return CONVERGED
             self.factor *= LOWER
-            self.maker.move(position)
+            self.maker.move(self.position)
         return CONVERGED
 
-    def _until_patience_ends(self) -> torch.Tensor:
-        """Steps at one step size; returns the position of the best look."""
-        position, waited = self.maker.position(), 0
+    def _until_patience_ends(self) -> None:
+        """Steps at one step size."""
+        first, waited = len(self.losses), 0
         while waited < PATIENCE:
             left = self.plan.max_steps - len(self.losses)
             if left <= 0:
-                self.stages.append(Stage(self.factor * self.steps.step_size, 0, 0, len(self.losses)))
+                self.stages.append(Stage(self.factor * self.steps.step_size, first, first, len(self.losses)))
                 raise EndedError(MAX_STEPS)
             self.advance(np.full(min(left, CHECK_STEPS), self.factor))
             self.keep()
             loss = float(np.mean(self.evaluate()))
             if loss < self.best_loss:
-                self.best_loss, self.best, position, waited = loss, self.safe, self.maker.position(), 0
+                self.best_loss, self.best, self.position, waited = loss, self.safe, self.maker.position(), 0
             else:
                 waited += 1
             self.check_time()
-        return position
 
     def settle(self, status: str) -> None:
-        """Leave the parameters of the best look in the param store."""
+        """Leave the parameters of the best look in the param store, and the steps' maker there."""
+        if status != DIVERGED and math.isfinite(self.best_loss):
+            self.maker.move(self.position)
         super().settle(status)
         if status != DIVERGED and math.isfinite(self.best_loss):
             load_parameters(self.best)

@@ -1,5 +1,6 @@
 """The runs of one fit: from several starts where that is asked for, and once more where one diverged."""
 
+import copy
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ import torch
 
 from ppl_models.engine import MOST_AVERAGED
 from ppl_models.errors import DataError, first_line
-from ppl_models.inference.course import DIVERGED, Plan, Trajectory, load_parameters
+from ppl_models.inference.course import CONVERGED, DIVERGED, Plan, Trajectory, load_parameters
 from ppl_models.inference.guides import ResolvedGuide
 from ppl_models.inference.held_out import Evaluate, evaluator
 from ppl_models.inference.optimisation import optimise
@@ -34,9 +35,13 @@ FIRST_FACTOR, NETWORK_FACTOR = 0.03, 0.003
 """Step size over the base where there are too few steps to look for one."""
 RETRY_STEP, RETRY_SCALE = 0.1, 0.1
 """Factors of step size and initial scale of the second attempt, where the first diverged."""
+ENDLESS_STEPS = 1_000
+"""Most steps where the posterior has no scale: they lead nowhere."""
 NUM_COMPARED = 1_000
 NUM_FINAL = 64
 JITTER = 0.5
+UNEVEN = 1_000.0
+"""Ratio of the scales of columns from which on a guide of the user's may not reach them all with one step size."""
 LARGEST_JITTERED = 1_000
 """Hand-written guides with more parameters hold networks, which differ between starts by their data's order alone."""
 
@@ -115,24 +120,36 @@ def run_starts(job: Job, update: Update) -> Done:
     untouched = Parameters.from_store()
     if number == 1:
         return _with_retry(job, untouched, 0, update)
-    runs = []
+    runs, pristine = [], job.options
     for start in range(number):
+        if runs and _time_is_up(job):
+            break
         load_parameters(untouched)
-        done = _with_retry(job, untouched, start, update)
+        # An optimizer of the user's remembers each parameter's averages.
+        options = replace(pristine, optimizer=copy.deepcopy(pristine.optimizer))
+        done = _with_retry(replace(job, options=options), untouched, start, update)
         runs.append(_described(job, done))
     best = max(runs, key=lambda run: (run.done.trajectory.status != DIVERGED, run.elbo))
     load_parameters(best.parameters)
     starts = tuple(_compared(run, best) for run in runs)
-    return replace(best.done, starts=starts, notes=(*best.done.notes, *_news(starts)))
+    missing = (f"time was left for {len(runs)} of {number} starts",) if len(runs) < number else ()
+    return replace(best.done, starts=starts, notes=(*best.done.notes, *missing, *_news(starts)))
+
+
+def _time_is_up(job: Job) -> bool:
+    return time.perf_counter() - job.started > job.settings["max_seconds"]
 
 
 def _with_retry(job: Job, untouched: Parameters, start: int, update: Update) -> Done:
     done = _run(job, start, update)
     if done.trajectory.status != DIVERGED or job.options.optimizer is not None or done.improper:
         return done
+    if _time_is_up(job):
+        return done
     load_parameters(untouched)
     again = _run(job, start, update, retry=True)
-    found = f"{done.trajectory.note}; tried again with {RETRY_STEP:g} times the step size and initial scale"
+    smaller = "step size and initial scale" if again.preconditioned else "step size"
+    found = f"{done.trajectory.note}; tried again with {RETRY_STEP:g} times the {smaller}"
     return replace(again, notes=(found, *again.notes))
 
 
@@ -152,18 +169,19 @@ def _run(job: Job, start: int, update: Update, *, retry: bool = False) -> Done:
         options = replace(options, step_size=options.step_size * RETRY_STEP)
     steps = make_steps(job.program, job.resolved.guide, options)
     plan = Plan(
-        max_steps=job.max_steps,
+        max_steps=min(job.max_steps, ENDLESS_STEPS) if look.endless else job.max_steps,
         max_seconds=job.settings["max_seconds"],
         search=search,
         first_factor=factor,
         averaged=job.averaged,
         num_latents=max(1, job.program.num_dims),
-        started=job.started,
+        # What a compiler takes is saved by the next fit, and counts for none.
+        started=job.started + sum(steps.seconds.values()),
         seed=child_seed(seed, "comparison"),
     )
     evaluate = None
     if job.held_out:
-        evaluate = evaluator(job.program, job.resolved.guide, job.held_out, child_seed(seed, "held out"))
+        evaluate = _evaluate(job)
         _try(evaluate)
     trajectory = optimise(steps, plan, update, evaluate)
     if look.endless:
@@ -173,8 +191,28 @@ def _run(job: Job, start: int, update: Update, *, retry: bool = False) -> Done:
             "or flat over all that can be reached. Give these latents a proper prior"
         )
         trajectory = replace(trajectory, status=DIVERGED, note="; ".join(p for p in (note, trajectory.note) if p))
-    notes = (look.note,) if look.note else ()
+    notes = tuple(note for note in (look.note, _suggestion(job, look, trajectory)) if note)
     return Done(steps, trajectory, looked, look.coordinates is not None, notes, bool(look.endless))
+
+
+def _suggestion(job: Job, look: Preconditioning, trajectory: Trajectory) -> str:
+    """Where nothing took care of the data's scale, and the fit did not arrive: columns to standardise."""
+    if look.coordinates is not None or trajectory.status == CONVERGED:
+        return ""
+    for name, value in job.program.arguments.tensors().items():
+        if value.is_floating_point() and value.dim() == 2 and len(value) > 1:
+            scale = value.std(dim=0)
+            scale = scale[scale > 0.0]
+            if len(scale) and float(scale.max() / scale.min()) > UNEVEN:
+                return (
+                    f"the columns of argument '{name}' have standard deviations from {float(scale.min()):.3g} to "
+                    f"{float(scale.max()):.3g}: standardise them, or use an automatic guide, which is preconditioned"
+                )
+    return ""
+
+
+def _evaluate(job: Job) -> Evaluate:
+    return evaluator(job.program, job.resolved.guide, job.held_out, child_seed(job.settings["seed"], "held out"))
 
 
 def _try(evaluate: Evaluate) -> None:
@@ -212,8 +250,12 @@ def _jitter(seed: int) -> None:
 
 
 def _described(job: Job, done: Done) -> _Run:
-    elbo = math.nan
-    if done.steps.adjustable:
+    elbo, parameters = math.nan, Parameters.from_store()
+    if done.trajectory.status == DIVERGED:
+        pass  # it may be nowhere where there is an ELBO
+    elif job.held_out:
+        elbo = -float(np.mean(_evaluate(job)()))
+    elif done.steps.adjustable:
         losses = done.steps.maker.losses_at(
             done.steps.maker.position(), NUM_FINAL, child_seed(job.settings["seed"], "comparison")
         )
@@ -221,7 +263,7 @@ def _described(job: Job, done: Done) -> _Run:
     elif len(done.trajectory.losses):
         elbo = -float(np.mean(done.trajectory.losses[-NUM_FINAL:]))
     elbo = elbo if math.isfinite(elbo) else -math.inf
-    return _Run(done, Parameters.from_store(), elbo, _moments(job))
+    return _Run(done, parameters, elbo, _moments(job))
 
 
 def _moments(job: Job) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -251,8 +293,9 @@ def _compared(run: _Run, best: _Run) -> Start:
 
 
 def _news(starts: tuple[Start, ...]) -> tuple[str, ...]:
-    furthest = max(starts, key=lambda start: start.away)
-    if furthest.away < 0.5:
+    arrived = [start for start in starts if start.status != DIVERGED]
+    furthest = max(arrived, key=lambda start: start.away, default=None)
+    if furthest is None or furthest.away < 0.5:
         return ()
     best = max(start.elbo for start in starts)
     return (

@@ -1,12 +1,12 @@
 """The search for a step size: the highest that is stable and gets as far as any in a few steps."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
-from ppl_models.inference.course import Course
+from ppl_models.inference.course import Course, EndedError
 from ppl_models.inference.preconditioning.curvature import MAX_PARAMETERS, units_of
 
 STEP_SIZES = (0.3, 0.1, 0.03, 0.01, 0.003)
@@ -42,49 +42,101 @@ class _Trial:
 
 def search(course: Course, factors: tuple[float, ...], num_steps: int, *, afresh: bool = False) -> float:
     """The step size that gets furthest in a few steps, from here; the steps of the best one are kept."""
-    num_steps = min(num_steps, int(TRIAL_SHARE * course.plan.max_steps / len(factors)))
+    begin = course.maker.position()
+    budget = int(TRIAL_SHARE * course.plan.max_steps)
+    scalable = _scalable(course, begin) and budget >= 2 * len(factors) * MIN_TRIAL_STEPS
+    num_steps = min(num_steps, budget // ((1 + scalable) * len(factors)))
     if num_steps < MIN_TRIAL_STEPS:
         return course.factor
-    begin = course.maker.position()
-    chosen = _best_trial(course, begin, factors, num_steps, afresh)
-    units = _units(course, begin)
-    if units is not None:
-        course.maker.set_units(units)
-        scaled = _best_trial(course, begin, factors, num_steps, afresh)
-        if scaled.mean_loss < chosen.mean_loss:
-            chosen = scaled
-        else:
-            course.maker.set_units(chosen.units)
+    trials = _Trials(course, begin, num_steps, afresh, budget // num_steps)
+    try:
+        chosen = trials.best(factors, spare=len(factors) if scalable else 0)
+        units = _units(course, begin) if scalable else None
+        if units is not None:
+            course.maker.set_units(units)
+            scaled = trials.best(factors)
+            if scaled.mean_loss < chosen.mean_loss:
+                chosen = scaled
+            else:
+                course.maker.set_units(chosen.units)
+    except (EndedError, KeyboardInterrupt):
+        trials.leave()
+        raise
     if not math.isfinite(chosen.mean_loss):
         course.maker.move(begin, afresh=afresh)
         return min(factors)
-    course.trial_steps -= num_steps
-    course.maker.move(chosen.end, afresh=afresh)
-    course.losses.extend(chosen.losses)
-    course.update(len(course.losses), f"ELBO {-float(np.mean(chosen.losses)):,.2f}")
+    trials.take(chosen)
     return chosen.factor
 
 
+def _scalable(course: Course, flat: torch.Tensor) -> bool:
+    """Whether parameters get units here: where no look at the target gave coordinates."""
+    return course.steps.coordinates is None and course.maker.averaged and len(flat) <= MAX_PARAMETERS
+
+
 def _units(course: Course, flat: torch.Tensor) -> torch.Tensor | None:
-    """A unit for each parameter, where no look at the target gave coordinates."""
-    if course.steps.coordinates is not None or not course.maker.averaged or len(flat) > MAX_PARAMETERS:
-        return None
-    return units_of(course.maker.gradient_at, flat, course.plan.seed)
+    try:
+        return units_of(course.maker.gradient_at, flat, course.plan.seed)
+    except (RuntimeError, ValueError, ArithmeticError):
+        return None  # somewhere around here the model fails
 
 
-def _best_trial(
-    course: Course, begin: torch.Tensor, factors: tuple[float, ...], num_steps: int, afresh: bool
-) -> _Trial:
-    """Of the trials that are as good as the best, the one with the largest step size."""
-    trials = [_trial(course, begin, factor, num_steps, afresh) for factor in factors]
-    largest = LARGEST_FACTOR if course.steps.coordinates is None else max(STEP_SIZES)
-    while min(trials, key=_score) is trials[0] and 3.0 * trials[0].factor <= largest:
-        if not math.isfinite(trials[0].mean_loss):
-            break
-        trials.insert(0, _trial(course, begin, 3.0 * trials[0].factor, num_steps, afresh))
-    course.trial_steps += num_steps * len(trials)
-    best = min(trials, key=_score)
-    return next((trial for trial in trials if _as_good(course, trial, best)), best)
+@dataclass
+class _Trials:
+    """Trials from one point, as many as the budget has."""
+
+    course: Course
+    begin: torch.Tensor
+    num_steps: int
+    afresh: bool
+    left: int
+    made: list[_Trial] = field(default_factory=list)
+    last: list[float] = field(default_factory=list)
+
+    def best(self, factors: tuple[float, ...], spare: int = 0) -> _Trial:
+        """Of the trials that are as good as the best, the one with the largest step size."""
+        course = self.course
+        trials = [self._make(factor) for factor in factors]
+        largest = LARGEST_FACTOR if course.steps.coordinates is None else max(STEP_SIZES)
+        while min(trials, key=_score) is trials[0] and 3.0 * trials[0].factor <= largest:
+            if not math.isfinite(trials[0].mean_loss) or self.left <= spare:
+                break
+            trials.insert(0, self._make(3.0 * trials[0].factor))
+        best = min(trials, key=_score)
+        return next((trial for trial in trials if _as_good(course, trial, best)), best)
+
+    def _make(self, factor: float) -> _Trial:
+        self.left -= 1
+        self.last = []
+        try:
+            self.made.append(_trial(self.course, self.begin, factor, self.num_steps, self.afresh, self.last))
+        finally:
+            self.course.trial_steps += len(self.last)
+        self.course.check_time()
+        return self.made[-1]
+
+    def take(self, chosen: _Trial) -> None:
+        """Go on from the end of a trial, whose steps then count."""
+        course = self.course
+        course.maker.move(chosen.end, afresh=self.afresh)
+        self._count(chosen.losses)
+        course.update(len(course.losses), f"ELBO {-float(np.mean(chosen.losses)):,.2f}")
+
+    def _count(self, losses: list[float]) -> None:
+        self.course.trial_steps -= len(losses)
+        self.course.losses.extend(losses)
+
+    def leave(self) -> None:
+        """Where the search was cut short: go to the best trial, or to where the first one got if that is better."""
+        course, best = self.course, min(self.made, key=_score, default=None)
+        if best is not None and math.isfinite(best.mean_loss):
+            self.take(best)
+            return
+        here = course.maker.position()
+        there = course.better(self.begin, here)
+        course.maker.move(there)
+        if there is here and np.isfinite(self.last).all():
+            self._count(self.last)
 
 
 def _as_good(course: Course, trial: _Trial, best: _Trial) -> bool:
@@ -98,19 +150,19 @@ def _as_good(course: Course, trial: _Trial, best: _Trial) -> bool:
     return loss < max(TRIAL_ALLOWANCE * course.plan.tolerance, GAIN_SHARE * gained)
 
 
-def _trial(course: Course, begin: torch.Tensor, factor: float, num_steps: int, afresh: bool) -> _Trial:
-    losses: list[float] = []
+def _trial(
+    course: Course, begin: torch.Tensor, factor: float, num_steps: int, afresh: bool, losses: list[float]
+) -> _Trial:
     course.maker.move(begin, afresh=afresh)
     end, units = begin, course.maker.units.clone() if course.maker.averaged else None
     try:
         for size in (num_steps - num_steps // 2, num_steps // 2):
-            course.maker.run(np.full(size, factor), losses)
+            course.run_steps(np.full(size, factor), losses)
             end = course.maker.take_mean() if course.maker.averaged else course.maker.position()
     except (RuntimeError, ValueError, ArithmeticError):
         losses.append(math.nan)
     finite = bool(np.isfinite(losses).all()) and bool(torch.isfinite(end).all())
     at_end = course.losses_at(end, course.num_evaluations) if finite else np.full(2, np.inf)
-    course.check_time()
     return _Trial(factor, losses, end, at_end, units)
 
 

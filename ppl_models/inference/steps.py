@@ -27,7 +27,7 @@ from ppl_models.engine import (
 )
 from ppl_models.errors import BackendWarning
 from ppl_models.inference.eager_steps import EagerSteps, PyroSteps
-from ppl_models.inference.fault import describe_fault
+from ppl_models.inference.fault import describe_fault, describe_fault_here
 from ppl_models.inference.optimizer_rules import as_rule, optimizer_name
 from ppl_models.inference.particles import can_vectorise, can_vmap_particles, default_num_particles
 from ppl_models.inference.vmapped_elbo import VmappedTrace_ELBO
@@ -44,6 +44,8 @@ COMPILE_SECONDS = 10.0
 """About what it takes to generate and compile a step."""
 FORWARD_SHARE = 0.3
 """Share of an eager step that the forward run takes."""
+SECONDS_PER_NUMBER = 6e-8
+"""About what one observation of one more particle costs in a vectorised forward run."""
 
 
 class StepMaker(Protocol):
@@ -77,6 +79,7 @@ class Steps:
         num_particles: ELBO particles per step.
         coordinates: what it moves in; None for the parameters themselves.
         seconds: time spent, by stage: "capture" and "compile".
+        look_for_fault: says what is not finite at the present parameters, where the failed step was not recorded.
     """
 
     maker: Any
@@ -89,10 +92,13 @@ class Steps:
     num_particles: int
     coordinates: Coordinates | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
+    look_for_fault: Callable[[], str] = str
 
     def fault(self) -> str:
         """What was not finite in the step that failed; empty where that is not known."""
-        return describe_fault(self.maker.failed) if self.maker.failed else ""
+        if self.maker.failed:
+            return describe_fault(self.maker.failed)
+        return self.look_for_fault()
 
 
 @dataclass(frozen=True)
@@ -158,7 +164,9 @@ def _eager_seconds(program: Program, guide: Guide, options: StepOptions) -> floa
             started = time.perf_counter()
             log_ratio(program.model, guide, program.arguments.args, program.arguments.kwargs)
             seconds.append(time.perf_counter() - started)
-    return options.expected_steps * min(seconds) / FORWARD_SHARE
+    particles = options.num_particles or default_num_particles(program)
+    numbers = particles * sum(site.shape.numel() for site in program.sites.observed)
+    return options.expected_steps * (min(seconds) + SECONDS_PER_NUMBER * numbers) / FORWARD_SHARE
 
 
 def _captured_somehow(program: Program, guide: Guide, options: StepOptions) -> SviGraph:
@@ -231,6 +239,7 @@ def _eager(program: Program, guide: Guide, options: StepOptions, note: str) -> S
         optimizer=optimizer_name(options.optimizer),
         num_particles=count,
         coordinates=options.coordinates,
+        look_for_fault=lambda: describe_fault_here(program, guide),
     )
 
 

@@ -33,7 +33,7 @@ from ppl_models.diagnostics import (
 from ppl_models.diagnostics.labelled import labelled_draws
 from ppl_models.errors import BaselineWarning, DataError, OptionError
 from ppl_models.inference import Fit
-from ppl_models.inference.course import CONVERGED
+from ppl_models.inference.course import CONVERGED, tolerance_of
 from ppl_models.options import check_count
 from ppl_models.program.sites import Site
 from ppl_models.seeds import check_seed, child_seed
@@ -101,7 +101,7 @@ def _arrival(fit: Fit) -> Check:
     """Whether the optimisation had arrived: by its own account of stages where it made one, else by its losses."""
     last = fit.stages[-1] if fit.stages else None
     if fit.status == CONVERGED and last is not None and math.isfinite(last.gain) and math.isfinite(last.gap):
-        return check_arrival(last.gain, last.error, last.gap)
+        return check_arrival(last.gain, last.error, last.gap, tolerance_of(fit.program.num_dims))
     return check_stationarity(
         fit.losses,
         start=fit.constant_phase[0],

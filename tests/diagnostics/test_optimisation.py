@@ -3,7 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from ppl_models.diagnostics import check_stationarity, check_status
+from ppl_models.diagnostics import check_arrival, check_stationarity, check_status
+from ppl_models.diagnostics.optimisation import ABSOLUTE_LIMIT
 from ppl_models.errors import DataError
 
 from .samples import autoregressive
@@ -133,3 +134,47 @@ def test_status(status, passed):
     check = check_status(status)
     assert check.passed is passed
     assert bool(check.advice) is not passed
+
+
+@pytest.mark.parametrize(
+    ("gain", "error", "gap", "passed"),
+    [
+        (0.001, 0.001, 0.001, True),
+        (0.0, 0.0, 0.0, True),
+        (-0.02, 0.001, -0.001, True),  # chance alone makes either negative
+        (0.09, 0.001, 0.0, True),
+        (0.2, 0.001, 0.0, False),
+        (0.0, 0.001, 0.2, False),
+        (0.06, 0.0, 0.06, False),
+        (0.01, 0.05, 0.0, False),
+        (-5.0, 0.0, 0.2, False),  # a loss does not pay for a gap
+        (math.nan, 0.001, 0.001, False),
+        (0.001, math.nan, 0.001, False),
+        (0.001, math.inf, 0.001, False),
+        (math.inf, 0.0, 0.0, False),
+    ],
+)
+def test_arrival(gain, error, gap, passed):
+    check = check_arrival(gain, error, gap)
+    assert check.name == "stationarity"
+    assert check.passed is passed
+    assert bool(check.advice) is not passed
+    assert check.limit == ABSOLUTE_LIMIT
+
+
+def test_arrival_is_as_content_as_the_fit_was():
+    assert check_arrival(0.3, 0.01, 0.0, tolerance=0.33).passed is True
+    assert check_arrival(0.7, 0.01, 0.0, tolerance=0.33).passed is False
+
+
+def test_arrival_keeps_its_evidence():
+    check = check_arrival(0.03, 0.004, 0.02)
+    assert check.value == pytest.approx(0.05, rel=1e-12)
+    assert check.mcse == 0.004
+    assert "0.03 nats" in check.detail
+    assert "0.02" in check.detail
+
+
+def test_running_out_of_time_is_no_failure_of_the_optimiser():
+    assert check_status("out_of_time").passed is True
+    assert check_status("interrupted").passed is False

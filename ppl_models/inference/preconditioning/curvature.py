@@ -7,7 +7,9 @@ import torch
 MAX_PARAMETERS = 1_000
 ONE_BY_ONE = 24
 """Up to so many parameters, each is moved alone; beyond, all together in random directions."""
-NUM_PROBES, NUM_PASSES = 12, 3
+NUM_PROBES, MOST_PASSES = 12, 6
+SETTLED = 0.1
+"""Units that change by no more than this share are known well enough."""
 DIFFERENCE = 1e-3
 """Of a parameter's present unit, in finite differences."""
 SLOPE_SHARE = 0.01
@@ -33,12 +35,14 @@ def units_of(gradient: Callable[[torch.Tensor, int], torch.Tensor], flat: torch.
         Units, shape (num_parameters,).
     """
     units = torch.ones_like(flat)
-    for number in range(NUM_PASSES):
+    for number in range(MOST_PASSES):
         curvature, slope = _curvature(gradient, flat, units, seed + 101 * number)
         size = torch.maximum(curvature.abs(), SLOPE_SHARE * slope.square())
         known = torch.isfinite(size) & (size > 0.0)
         factor = torch.where(known, size, torch.ones_like(units)).rsqrt()
-        units = (units * factor).clamp(SMALLEST, LARGEST)
+        before, units = units, (units * factor).clamp(SMALLEST, LARGEST)
+        if bool(((units / before - 1.0).abs() < SETTLED).all()):
+            break
     return units
 
 
