@@ -21,7 +21,7 @@ from ppl_models import Fit
 from ppl_models.program import build_program
 
 STEPS = (100, 200, 400, 800, 1_500, 3_000, 6_000, 12_000)
-STEP_SIZES = (0.1, 0.03, 0.01, 0.003)
+STEP_SIZES = (0.1, 0.03, 0.01, 0.003, 0.001)
 FIXED, COOLED = METHODS = "fixed", "cooled"
 """Adam at one step size; and at one that falls over the last fifth of the steps, whose later half is averaged."""
 SEARCH_SEEDS = (101, 102, 103)

@@ -7,7 +7,7 @@ from ppl_models.diagnostics.gates import baseline_gates, gates_passed
 from ppl_models.diagnostics.joint import check_joint, check_joint_with_psis
 from ppl_models.diagnostics.khat import check_khat, khat_limit, pareto_khat, psis_weights
 from ppl_models.diagnostics.moments import moment_checks, unmeasured_table
-from ppl_models.diagnostics.optimisation import check_arrival, check_stationarity, check_status
+from ppl_models.diagnostics.optimisation import check_arrival, check_held_out, check_stationarity, check_status
 from ppl_models.diagnostics.reference import compare_with_psis
 from ppl_models.diagnostics.rules import decide
 from ppl_models.diagnostics.soundness import check_finite, check_spread
@@ -19,6 +19,7 @@ __all__ = [
     "baseline_gates",
     "check_arrival",
     "check_finite",
+    "check_held_out",
     "check_joint",
     "check_joint_with_psis",
     "check_khat",

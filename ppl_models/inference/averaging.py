@@ -33,6 +33,7 @@ from ppl_models.progress import Update
 RECORD, MOST_RECORDS = 10, 64
 """Steps whose mean is one record of the iterates, and how many records are kept; then two become one."""
 FIRST_CHECK, CHECK_GROWTH = 400, 1.25
+MOST_FIRST_STEPS = 4_000
 SEARCH_AGAIN = 1_000
 """Steps at one step size, still going somewhere, after which others are tried; doubled each time."""
 SMALLEST_FACTOR = 1e-5
@@ -48,6 +49,8 @@ class Averaging(Course):
     def __init__(self, steps: Steps, plan: Plan, update: Update):
         super().__init__(steps, plan, update)
         self.best: torch.Tensor = self.maker.position()
+        self.first_check = FIRST_CHECK
+        self.unfinished: int | None = None
 
     def follow(self) -> str:
         """Stages, until one gained nothing."""
@@ -59,6 +62,10 @@ class Averaging(Course):
             gain, error = self._gain(self.best, mean)
             first = not any(math.isfinite(stage.gap) for stage in self.stages)
             self.stages.append(replace(stage, gain=gain, error=error))
+            self.unfinished = None
+            if not self._watched().all():
+                # Where parameters are not watched, a smaller step size gets the steps to go as far as the one before.
+                self.first_check = min(MOST_FIRST_STEPS, int((stage.last - stage.first) / LOWER))
             # A mean that is worse than what was there before has only met the noise of its step size.
             if gain > -2.0 * error:
                 self.best = mean
@@ -80,7 +87,9 @@ class Averaging(Course):
         super().settle(status)
 
     def constant(self) -> tuple[int, int]:
-        """The window of the last stage."""
+        """The window of the last stage, or all of one that was cut short."""
+        if self.unfinished is not None:
+            return self.unfinished, len(self.losses)
         if not self.stages:
             return 0, len(self.losses)
         return self.stages[-1].stationary, self.stages[-1].last
@@ -88,7 +97,8 @@ class Averaging(Course):
     def _stage(self) -> tuple[Stage, torch.Tensor]:
         """Steps at one step size until their average is good enough."""
         first, records, length = len(self.losses), [], RECORD
-        check, again = FIRST_CHECK, SEARCH_AGAIN
+        check, again = self.first_check, SEARCH_AGAIN
+        self.unfinished = first
         while True:
             self._cool_down_if_due(first)
             record = []
@@ -111,9 +121,12 @@ class Averaging(Course):
             if made >= again and self.plan.search:
                 again *= 2
                 factor = search(self, (self.factor, LOWER * self.factor), MORE_TRIAL_STEPS)
+                # The search moved the point, and perhaps the units: what was recorded belongs to another stretch.
+                records, length, check = [], RECORD, len(self.losses) - first + FIRST_CHECK
                 if factor != self.factor:
                     self.stages.append(Stage(self._step_size(), first, first, made + first))
-                    self.factor, first, records, length, check = factor, len(self.losses), [], RECORD, FIRST_CHECK
+                    self.factor, first, check = factor, len(self.losses), self.first_check
+                    self.unfinished = first
 
     def _judge(self, records: np.ndarray, length: int, first: int) -> tuple[Stage, torch.Tensor] | None:
         """The stage and its average, where the last records are stationary and their mean is good enough."""
@@ -181,6 +194,7 @@ class Averaging(Course):
                 if self._gain(self.best, mean)[0] > 0.0:
                     self.best = mean
             self.stages.append(Stage(self._step_size(), first, first, start))
+            self.unfinished = None
         raise EndedError(MAX_STEPS)
 
 

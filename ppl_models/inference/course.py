@@ -24,7 +24,8 @@ SHOWN = 100
 """Steps whose mean ELBO the progress bar shows."""
 TOLERANCE = 0.01
 """Nats that may be left: an error of a tenth of a posterior sd in one mean costs half of it."""
-DIMS_PER_TOLERANCE = 30
+DIMS_PER_TOLERANCE, MOST_TOLERANCES = 30, 20
+"""Latents that share one tolerance, up to so many of these."""
 MIN_EVALUATIONS, MAX_EVALUATIONS, MAX_EVALUATED_DRAWS = 16, 4_096, 16_384
 
 
@@ -110,7 +111,7 @@ class Plan:
 
 def tolerance_of(num_latents: int) -> float:
     """Nats that a fit of so many unconstrained latents may leave."""
-    return TOLERANCE * max(1.0, num_latents / DIMS_PER_TOLERANCE)
+    return TOLERANCE * min(max(1.0, num_latents / DIMS_PER_TOLERANCE), MOST_TOLERANCES)
 
 
 class EndedError(Exception):

@@ -171,6 +171,7 @@ def fit(
         "elbo": steps.elbo,
         "optimizer": steps.optimizer,
         "preconditioned": done.preconditioned,
+        "held_out": held_out is not None,
         "trial_steps": trajectory.trial_steps,
         "dtype": str(program.dtype).removeprefix("torch."),
         "versions": versions(),

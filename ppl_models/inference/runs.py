@@ -39,6 +39,8 @@ ENDLESS_STEPS = 1_000
 """Most steps where the posterior has no scale: they lead nowhere."""
 NUM_COMPARED = 1_000
 NUM_FINAL = 64
+POINT = 1e-12
+"""Relative spread below which a latent's draws are a point."""
 JITTER = 0.5
 UNEVEN = 1_000.0
 """Ratio of the scales of columns from which on a guide of the user's may not reach them all with one step size."""
@@ -285,7 +287,8 @@ def _compared(run: _Run, best: _Run) -> Start:
     away, latent = 0.0, ""
     for name, (mean, sd) in best.moments.items():
         other = run.moments[name][0]
-        distance = float(np.max(np.abs(other - mean) / np.maximum(sd, 1e-300), initial=0.0))
+        spread = np.asarray(sd > POINT * np.maximum(np.abs(mean), 1.0))  # a point has no sds to measure in
+        distance = float(np.max(np.abs(other - mean) / np.where(spread, sd, np.inf), initial=0.0))
         if run is not best and distance > away:
             away, latent = distance, name
     trajectory = run.done.trajectory
@@ -298,7 +301,8 @@ def _news(starts: tuple[Start, ...]) -> tuple[str, ...]:
     if furthest is None or furthest.away < 0.5:
         return ()
     best = max(start.elbo for start in starts)
+    unsettled = "" if furthest.status == CONVERGED else f", or that start had not arrived ({furthest.status})"
     return (
         f"{len(starts)} starts ended up to {furthest.away:.2g} posterior sds apart (in '{furthest.latent}'; ELBO "
-        f"{furthest.elbo:,.2f} against {best:,.2f} nats): the posterior may have several modes",
+        f"{furthest.elbo:,.2f} against {best:,.2f} nats): the posterior may have several modes{unsettled}",
     )

@@ -16,6 +16,7 @@ from ppl_models.diagnostics import (
     Verdict,
     check_arrival,
     check_finite,
+    check_held_out,
     check_joint,
     check_joint_with_psis,
     check_khat,
@@ -99,6 +100,8 @@ def check(fit: Fit, *, baseline: xr.DataTree | None = None, num_draws: int = MIN
 
 def _arrival(fit: Fit) -> Check:
     """Whether the optimisation had arrived: by its own account of stages where it made one, else by its losses."""
+    if fit.config.get("held_out"):
+        return check_held_out(fit.status)
     last = fit.stages[-1] if fit.stages else None
     if fit.status == CONVERGED and last is not None and math.isfinite(last.gain) and math.isfinite(last.gap):
         return check_arrival(last.gain, last.error, last.gap, tolerance_of(fit.program.num_dims))

@@ -10,7 +10,7 @@ SMALLEST_SHARE = 1e-3
 def factor_analysis(covariance: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
     """Factor a covariance: diag(unique²) + loadings @ loadings.T.
 
-    Iterated principal factors (Mardia, Kent and Bibby 1979, Multivariate analysis, section 9.4) on the correlations.
+    Iterated principal factors (Mardia, Kent and Bibby 1979, Multivariate analysis, chapter 9) on the correlations.
 
     Args:
         covariance: shape (dim, dim), positive definite.

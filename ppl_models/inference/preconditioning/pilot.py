@@ -45,7 +45,8 @@ class Normal:
         mean: shape (dim,).
         root: a square root of the covariance, shape (dim, dim) with covariance root @ root.T, or (dim,) with the
             standard deviations, where the covariance is diagonal.
-        elbo: its ELBO in nats, from the draws of the last step; -inf where no point was finite.
+        elbo: its ELBO in nats, from as many draws as a step takes, the same noise for every normal; -inf where no point
+            was finite.
         num_steps: steps made.
         endless: dims along which the scale kept growing: the target seems to have none there.
     """
@@ -122,7 +123,17 @@ def _approximate(gradient: Gradient, mean: np.ndarray, scale: np.ndarray, rng: n
     grown, lately = state.logs() - first, state.logs() - late
     on_and_on = (number == MAX_STEPS) & (grown > np.log(ENDLESS)) & (lately > np.log(LATE_GROWTH))
     endless = tuple(np.flatnonzero(on_and_on | (grown > np.log(ROUNDED))).tolist())
-    return Normal(state.mean, state.root, float(elbo), number, endless)
+    scored = _elbo(gradient, state)
+    return Normal(state.mean, state.root, scored if np.isfinite(scored) else float(elbo), number, endless)
+
+
+def _elbo(gradient: Gradient, state: "_State") -> float:
+    """The ELBO on noise that is the same for every normal of so many dims; exact where the target is the normal."""
+    dim = len(state.mean)
+    noise = np.random.default_rng(0).standard_normal((num_pairs(dim), dim))
+    values, _ = gradient(state.points(noise))
+    ratio = _pair_means(values) + 0.5 * np.square(noise).sum(axis=1)
+    return float(ratio.mean()) + state.log_scale + 0.5 * dim * float(np.log(2.0 * np.pi))
 
 
 @dataclass(frozen=True)
