@@ -54,10 +54,9 @@ class SviGraph:
             streams, other = (self._streams(elbo.draw_noise(1), data) for _ in range(2))
             before = python_state(elbo.program.model, elbo.guide)
             self.averaged = len(flat) <= MOST_AVERAGED
-            total_and_units = (torch.zeros_like(flat), torch.ones_like(flat)) if self.averaged else ()
             self.graph: Graph = capture(
                 self.step,
-                (*optimizer.start(flat), *total_and_units),
+                self.start(flat),
                 streams,
                 () if minibatches else data,
                 other_streams=other,
@@ -73,6 +72,11 @@ class SviGraph:
     def _streams(self, noise: Sequence[torch.Tensor], data: Batch) -> list[torch.Tensor]:
         schedule = self.optimizer.schedule(0, np.ones(1), self.elbo.program.dtype)
         return [schedule[0], *(tensor[0].contiguous() for tensor in noise), *(data if self.minibatches else ())]
+
+    def start(self, flat: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The state before the first step: the optimizer's, and where it is averaged the sum and the units."""
+        total_and_units = (torch.zeros_like(flat), torch.ones_like(flat)) if self.averaged else ()
+        return (*self.optimizer.start(flat), *total_and_units)
 
     def step(self, *inputs: torch.Tensor) -> tuple[torch.Tensor]:
         """One step, in torch: state (changed in place), schedule, noise and perhaps data in, loss out."""

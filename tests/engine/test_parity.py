@@ -165,7 +165,7 @@ def accumulated_rounding(svi, backend, start, end, noise, num_steps):
     """
     size = float(start.abs().max())
     change = SMALL_CHANGE * size
-    state = svi.optimizer.start(start + change * torch.randn_like(start).sign())
+    state = svi.start(start + change * torch.randn_like(start).sign())
     runner = COMPILERS[backend].compile(svi.graph).bind(state, svi.graph.fixed)
     schedule = svi.optimizer.schedule(0, np.ones(num_steps), start.dtype)
     losses = torch.empty(num_steps, dtype=start.dtype)

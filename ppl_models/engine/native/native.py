@@ -26,19 +26,20 @@ _loaded: OrderedDict[str, Library] = OrderedDict()
 class NativeCode:
     """Compiled code of one graph."""
 
-    def __init__(self, library: Library):
-        self.library = library
+    def __init__(self, library: Library, num_inputs: int):
+        self.library, self.num_inputs = library, num_inputs
 
     def bind(self, state: Sequence[torch.Tensor], fixed: Sequence[torch.Tensor]) -> "NativeRunner":
         """Bind the code to tensors: the state, then what stays the same at every step."""
-        return NativeRunner(self.library, state, fixed)
+        return NativeRunner(self.library, state, fixed, self.num_inputs)
 
 
 class NativeRunner:
     """Compiled code with memory to run in."""
 
-    def __init__(self, library: Library, state: Sequence[torch.Tensor], fixed: Sequence[torch.Tensor]):
+    def __init__(self, library: Library, state: Sequence[torch.Tensor], fixed: Sequence[torch.Tensor], num_inputs: int):
         self._library, self._state, self._fixed = library, tuple(state), tuple(fixed)
+        self._num_inputs = num_inputs
         self._frame: Frame | None = None
 
     def run(
@@ -56,7 +57,10 @@ class NativeRunner:
         return self._library.pool(self._bound(streams), size)
 
     def _bound(self, streams: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-        return (*self._state, *streams, *self._fixed)
+        bound = (*self._state, *streams, *self._fixed)
+        # The code would read behind the last of too few.
+        assert len(bound) == self._num_inputs, f"{len(bound)} tensors for {self._num_inputs} inputs"
+        return bound
 
 
 class Native:
@@ -90,7 +94,7 @@ class Native:
         _loaded.move_to_end(key)
         while len(_loaded) > KEPT_LIBRARIES:
             _loaded.popitem(last=False)
-        return NativeCode(library)
+        return NativeCode(library, len(graph.inputs))
 
 
 @cache
