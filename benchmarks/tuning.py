@@ -38,6 +38,13 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def without_places(words: list[str]) -> list[str]:
+    """The command line without the folders of one machine."""
+    places = ("--folder", "--output")
+    kept = [word for word, before in zip(words, ["", *words], strict=False) if before not in places]
+    return [word for word in kept if not word.startswith(places)]
+
+
 def main() -> None:
     options = arguments()
     console = Console(width=None if sys.stdout.isatty() else 170)
@@ -47,7 +54,7 @@ def main() -> None:
         problems=tuple(options.problem or ()),
         guides=tuple(options.guide or ()),
         output=options.output,
-        command=shlex.join(["python", "benchmarks/tuning.py", *sys.argv[1:]]),
+        command=shlex.join(["python", "benchmarks/tuning.py", *without_places(sys.argv[1:])]),
         keep=options.keep,
     )
     chosen = [part for part in parts.PARTS if part in (options.part or parts.PARTS)]

@@ -29,7 +29,7 @@ FAMILIES = (DIAGONAL, DENSE)
 SEARCHED = "averaged over fixed noise, maximised by L-BFGS"
 AUTOMATIC = "automatic fit"
 SHOWN_PAIRS = 8_192
-CLEARLY = 2.0
+CLEARLY = 3.0
 """Standard errors by which an automatic fit must be better to take the place of what was found."""
 
 

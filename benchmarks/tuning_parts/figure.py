@@ -57,7 +57,7 @@ def deficits(axes: Axes, rows: Sequence[Row], title: str, limit: float) -> None:
     for guide, colour in COLOURS.items():
         if any(row["guide"] == guide for row in rows):
             axes.plot([], [], "o", color=colour, label=guide)
-    axes.legend(loc="lower right") if rows else None
+    axes.legend(loc="best") if rows else None
 
 
 def moments(axes: Axes, rows: Sequence[Row]) -> None:
@@ -76,7 +76,7 @@ def moments(axes: Axes, rows: Sequence[Row]) -> None:
     axes.set_ylim(len(problems) - 0.4, -0.6)
     axes.set_yticks(range(len(problems)), problems)
     axes.grid(axis="x", alpha=0.3)
-    axes.legend(loc="lower right")
+    axes.legend(loc="best")
 
 
 def seconds(axes: Axes, rows: Sequence[Row]) -> None:
@@ -92,4 +92,4 @@ def seconds(axes: Axes, rows: Sequence[Row]) -> None:
     axes.set(title="(e) seconds of the whole call", xlabel="s", xscale="log", ylim=(len(rows) - 0.4, -0.6))
     axes.set_yticks(range(len(rows)), [f"{row['problem']}\n{row['guide']}" for row in rows])
     axes.grid(axis="x", alpha=0.3)
-    axes.legend(loc="upper right")
+    axes.legend(loc="best")

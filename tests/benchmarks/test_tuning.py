@@ -18,6 +18,7 @@ from rich.console import Console
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import ppl_models as ppl
+from benchmarks import tuning
 from benchmarks.posteriordb import improper
 from benchmarks.tuning_parts import figure, ramps, reference, rules, stopping, tables
 from benchmarks.tuning_parts.best import maximise, start_of
@@ -340,6 +341,11 @@ def all_parts():
             fit_row("m", "normal", 1, ratio=1.6, ratio_cooled=None, rounds=rounds, tuning=tuning, latents=3),
         ],
     }
+
+
+def test_commands_name_no_folder():
+    words = ["--folder", "somewhere", "--part", "a", "--output=there", "--keep"]
+    assert tuning.without_places(words) == ["--part", "a", "--keep"]
 
 
 def test_rows_are_kept_or_measured_again(tmp_path):
