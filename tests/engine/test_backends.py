@@ -51,14 +51,17 @@ def steep(y):
 
 
 def test_a_fit_that_diverges_keeps_finite_parameters_wherever_it_ends(plain):
-    statuses = set()
-    for max_steps in range(3, 12):
+    statuses, notes = set(), []
+    for max_steps in (*range(3, 12), 200):  # the second attempt, with a tenth of the step size, takes longer to fail
         options = {"seed": 1, "num_particles": 1, "max_steps": max_steps, "step_size": 0.05}
         fit = ppl.fit(steep, (0.0,), guide=delta_guide, backend="plain", **options)
         statuses.add(fit.status)
+        notes.append(fit.note)
         assert fit.backend == "plain"
         assert all(bool(value.isfinite().all()) for value in fit.parameters.values())
         assert np.isfinite(fit.losses).all()
         if fit.status == "diverged":
             assert "not finite" in fit.note
     assert statuses == {"max_steps", "diverged"}
+    assert notes[0] == ""
+    assert any("tried again with 0.1 times the step size" in note for note in notes[1:-1])
