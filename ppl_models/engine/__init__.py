@@ -2,7 +2,7 @@
 
 from ppl_models.engine.backends import AUTO, COMPILERS, EAGER, check_backend
 from ppl_models.engine.batched_density import batched_gradient
-from ppl_models.engine.coordinates import Coordinates
+from ppl_models.engine.coordinates import Coordinates, write_flat
 from ppl_models.engine.density import CompiledDensity, compile_density
 from ppl_models.engine.elbo_graph import ElboFunction, elbo_function
 from ppl_models.engine.native.build import cpp_compiler
@@ -31,4 +31,5 @@ __all__ = [
     "compile_density",
     "cpp_compiler",
     "elbo_function",
+    "write_flat",
 ]

@@ -1,10 +1,17 @@
 """Coordinates in which an optimiser moves, other than the parameters of model and guide themselves."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+
+
+def write_flat(flat: torch.Tensor, holders: Collection[torch.Tensor]) -> None:
+    """Give tensors the values of one vector, one tensor after the other."""
+    with torch.no_grad():
+        for holder, piece in zip(holders, flat.split([holder.numel() for holder in holders]), strict=True):
+            holder.copy_(piece.reshape(holder.shape))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import pyro
 import torch
 
-from ppl_models.engine.coordinates import Coordinates
+from ppl_models.engine.coordinates import Coordinates, write_flat
 from ppl_models.engine.noise import NoiseTape, SubsampleTape, draw_normal, draw_subsamples
 from ppl_models.engine.proof import agree, largest_difference
 from ppl_models.engine.substitution import Substitution
@@ -154,9 +154,7 @@ class ElboFunction:
 
     def write(self, flat: torch.Tensor) -> None:
         """Give the holders the values of one vector."""
-        with torch.no_grad():
-            for holder, piece in zip(self.holders.values(), self._pieces(flat).values(), strict=True):
-                holder.copy_(piece)
+        write_flat(self.parameters_at(flat), self.holders.values())
 
     def parameters_at(self, flat: torch.Tensor) -> torch.Tensor:
         """All unconstrained parameters, shape (num_parameters,)."""

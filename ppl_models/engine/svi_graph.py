@@ -3,6 +3,7 @@
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -221,39 +222,39 @@ class CompiledSteps:
         if self.svi.averaged:
             self.state[3].zero_()
 
-    def losses_at(self, flat: torch.Tensor, num_steps: int, seed: int, *, restore: bool = True) -> np.ndarray:
-        """Losses at one point, with noise (and batches) that depend on the seed alone; shape (step,).
-
-        A step of size zero gives a loss and moves nothing; `restore` undoes what it does to the running averages.
-        """
-        kept, found = [value.clone() for value in self.state], []
-        try:
-            with forked_random():
-                torch.manual_seed(seed)
-                while len(found) < num_steps:
-                    left = num_steps - len(found)
-                    noise = self.elbo.draw_noise(min(left, max(1, NOISE_NUMBERS // self.elbo.numbers_per_step)))
-                    self.state[0].copy_(flat)
-                    elbo, data, count = self._same_data(len(found), len(noise[0]))
-                    schedule = self.optimizer.schedule(1, np.zeros(count), elbo.program.dtype)
-                    losses = torch.empty(count, dtype=elbo.program.dtype)
-                    self._runner(elbo).run(count, [schedule, *(n[:count] for n in noise), *data], [losses])
-                    found.extend(losses.tolist())
-        finally:
-            for value, old in zip(self.state, kept if restore else (), strict=restore):
-                value.copy_(old)
-        return np.asarray(found)
+    def losses_at(self, flat: torch.Tensor, num_steps: int, seed: int) -> np.ndarray:
+        """Losses at one point, with noise (and batches) that depend on the seed alone; shape (step,)."""
+        with self._state_given_back():
+            return self._stand_still(flat, num_steps, seed)
 
     def gradient_at(self, flat: torch.Tensor, seed: int) -> torch.Tensor:
-        """The loss's gradient at one point, with the noise of one step (and a batch) that depend on the seed alone.
+        """The loss's gradient at one point, with the noise of one step (and a batch) that depend on the seed alone."""
+        with self._state_given_back():
+            self.state[1].zero_()
+            self._stand_still(flat, 1, seed)
+            return self.state[1] / (1.0 - self.optimizer.betas[0])
 
-        A step of size zero moves nothing, and leaves the gradient behind in its running average.
-        """
+    def _stand_still(self, flat: torch.Tensor, num_steps: int, seed: int) -> np.ndarray:
+        """Losses of steps of size zero, which move nothing and leave the gradient behind in its running average."""
+        found: list[float] = []
+        with forked_random():
+            torch.manual_seed(seed)
+            while len(found) < num_steps:
+                left = num_steps - len(found)
+                noise = self.elbo.draw_noise(min(left, max(1, NOISE_NUMBERS // self.elbo.numbers_per_step)))
+                self.state[0].copy_(flat)
+                elbo, data, count = self._same_data(len(found), len(noise[0]))
+                schedule = self.optimizer.schedule(1, np.zeros(count), elbo.program.dtype)
+                losses = torch.empty(count, dtype=elbo.program.dtype)
+                self._runner(elbo).run(count, [schedule, *(n[:count] for n in noise), *data], [losses])
+                found.extend(losses.tolist())
+        return np.asarray(found)
+
+    @contextmanager
+    def _state_given_back(self) -> Iterator[None]:
         kept = [value.clone() for value in self.state]
         try:
-            self.state[1].zero_()
-            self.losses_at(flat, 1, seed, restore=False)
-            return self.state[1] / (1.0 - self.optimizer.betas[0])
+            yield
         finally:
             for value, old in zip(self.state, kept, strict=True):
                 value.copy_(old)

@@ -174,7 +174,7 @@ class Course:
         if status != DIVERGED or self.steps.backend != EAGER:
             self.maker.write()
         if (status == DIVERGED and self.steps.backend == EAGER) or not finite_parameters():
-            load_parameters(self.safe)
+            self.safe.restore()
 
     def run_steps(self, factors: np.ndarray, losses: list[float]) -> None:
         """Make steps, with looks at the clock between them; stop behind a loss that is not finite."""
@@ -229,10 +229,3 @@ class Course:
 def finite_parameters() -> bool:
     """Whether all that the param store holds is finite."""
     return all(bool(torch.isfinite(value).all()) for _, value in pyro.get_param_store().named_parameters())
-
-
-def load_parameters(parameters: Parameters) -> None:
-    """Give the param store's tensors these values."""
-    with torch.no_grad():
-        for name, value in parameters.values.items():
-            pyro.get_param_store()._params[name].copy_(value)

@@ -12,7 +12,7 @@ from pyro.infer.elbo import ELBO
 from pyro.infer.util import zero_grads
 from pyro.optim import PyroLRScheduler, PyroOptim
 
-from ppl_models.engine import MOST_AVERAGED, Adam, Coordinates
+from ppl_models.engine import MOST_AVERAGED, Adam, Coordinates, write_flat
 from ppl_models.program import Program
 from ppl_models.program.data import Arguments
 from ppl_models.program.isolation import forked_random
@@ -103,9 +103,7 @@ class EagerSteps:
         """Hand the parameters to the tensors that the program holds."""
         flat = self.state[0]
         flat = flat if self.coordinates is None else self.coordinates.to_parameters(flat)
-        with torch.no_grad():
-            for holder, piece in zip(self.holders, flat.split([h.numel() for h in self.holders]), strict=True):
-                holder.copy_(piece.reshape(holder.shape))
+        write_flat(flat, self.holders)
 
     def position(self) -> torch.Tensor:
         """Where the optimiser is, shape (num_coordinates,)."""

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyro.poutine as poutine
 import torch
 import xarray as xr
 
 from ppl_models.inference import fit_storage
 from ppl_models.inference.course import Stage
+from ppl_models.inference.draws import LOG_Q, latent_draws
 from ppl_models.inference.runs import Start
 from ppl_models.options import check_count
 from ppl_models.posterior import (
@@ -26,10 +26,7 @@ from ppl_models.posterior import (
     predictive_draws,
 )
 from ppl_models.program import Data, Program, build_program, map_draws
-from ppl_models.program.nodes import nodes_of
 from ppl_models.seeds import check_seed, child_seed
-
-LOG_Q = "log q"
 
 
 @dataclass(frozen=True, repr=False)
@@ -180,18 +177,8 @@ class Fit:
         return fit_storage.write(self, path)
 
     def _latent_draws(self, num_draws: int, seed: int) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        names = [site.name for site in self.program.sites.latent + self.program.sites.discrete]
-        arguments = self.program.arguments
-
-        def one() -> dict[str, torch.Tensor]:
-            trace = poutine.trace(self.guide).get_trace(*arguments.args, **arguments.kwargs)
-            log_q = torch.as_tensor(trace.log_prob_sum(), dtype=self.program.dtype)
-            return {**{name: nodes_of(trace)[name]["value"] for name in names}, LOG_Q: log_q}
-
-        with self.program.isolated(seed=child_seed(seed, "draws")), torch.no_grad():
-            draws = map_draws(one, num_draws, size_hint=self.program.size_hint)
-        log_q = draws.pop(LOG_Q)
-        return draws, log_q
+        with self.program.isolated(seed=child_seed(seed, "draws")):
+            return latent_draws(self.program, self.guide, num_draws)
 
     def _attrs(self) -> dict[str, Any]:
         return {

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ppl_models.inference.course import CONVERGED, DIVERGED, MAX_STEPS, Course, EndedError, Plan, Stage, load_parameters
+from ppl_models.inference.course import CONVERGED, DIVERGED, MAX_STEPS, Course, EndedError, Plan, Stage
 from ppl_models.inference.step_search import LOWER, NETWORK_STEP_SIZES, STEP_SIZES, TRIAL_STEPS, search
 from ppl_models.inference.steps import Steps
 from ppl_models.program import Parameters, Program
@@ -99,7 +99,7 @@ class HeldOut(Course):
             self.maker.move(self.position)
         super().settle(status)
         if status != DIVERGED and math.isfinite(self.best_loss):
-            load_parameters(self.best)
+            self.best.restore()
 
     def constant(self) -> tuple[int, int]:
         """All steps: there is no stretch that must be level."""

@@ -9,22 +9,21 @@ from typing import Any
 
 import numpy as np
 import pyro
-import pyro.poutine as poutine
 import torch
 
 from ppl_models.engine import MOST_AVERAGED
 from ppl_models.errors import DataError, first_line
-from ppl_models.inference.course import CONVERGED, DIVERGED, Plan, Trajectory, load_parameters
+from ppl_models.inference.course import CONVERGED, DIVERGED, Plan, Trajectory
+from ppl_models.inference.draws import latent_draws
 from ppl_models.inference.guides import ResolvedGuide
 from ppl_models.inference.held_out import Evaluate, evaluator
 from ppl_models.inference.optimisation import optimise
 from ppl_models.inference.preconditioning import Preconditioning, precondition
 from ppl_models.inference.preconditioning.curvature import MAX_PARAMETERS
 from ppl_models.inference.steps import StepOptions, Steps, make_steps
-from ppl_models.program import Parameters, Program, map_draws
+from ppl_models.program import Parameters, Program
 from ppl_models.program.batching import NOT_VECTORISABLE
 from ppl_models.program.data import Arguments
-from ppl_models.program.nodes import nodes_of
 from ppl_models.progress import Update
 from ppl_models.seeds import child_seed
 
@@ -126,13 +125,13 @@ def run_starts(job: Job, update: Update) -> Done:
     for start in range(number):
         if runs and _time_is_up(job):
             break
-        load_parameters(untouched)
+        untouched.restore()
         # An optimizer of the user's remembers each parameter's averages.
         options = replace(pristine, optimizer=copy.deepcopy(pristine.optimizer))
         done = _with_retry(replace(job, options=options), untouched, start, update)
         runs.append(_described(job, done))
     best = max(runs, key=lambda run: (run.done.trajectory.status != DIVERGED, run.elbo))
-    load_parameters(best.parameters)
+    best.parameters.restore()
     starts = tuple(_compared(run, best) for run in runs)
     missing = (f"time was left for {len(runs)} of {number} starts",) if len(runs) < number else ()
     return replace(best.done, starts=starts, notes=(*best.done.notes, *missing, *_news(starts)))
@@ -148,7 +147,7 @@ def _with_retry(job: Job, untouched: Parameters, start: int, update: Update) -> 
         return done
     if _time_is_up(job):
         return done
-    load_parameters(untouched)
+    untouched.restore()
     again = _run(job, start, update, retry=True)
     smaller = "step size and initial scale" if again.preconditioned else "step size"
     found = f"{done.trajectory.note}; tried again with {RETRY_STEP:g} times the {smaller}"
@@ -270,16 +269,8 @@ def _described(job: Job, done: Done) -> _Run:
 
 def _moments(job: Job) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Mean and standard deviation of each latent's draws."""
-    names = [site.name for site in job.program.sites.latent]
-    arguments = job.program.arguments
-
-    def one() -> dict[str, torch.Tensor]:
-        trace = poutine.trace(job.resolved.guide).get_trace(*arguments.args, **arguments.kwargs)
-        return {name: nodes_of(trace)[name]["value"] for name in names}
-
-    with torch.no_grad():
-        draws = map_draws(one, NUM_COMPARED, size_hint=job.program.size_hint)
-    arrays = {name: value.double().cpu().numpy() for name, value in draws.items()}
+    draws, _ = latent_draws(job.program, job.resolved.guide, NUM_COMPARED)
+    arrays = {site.name: draws[site.name].double().cpu().numpy() for site in job.program.sites.latent}
     return {name: (value.mean(axis=0), value.std(axis=0)) for name, value in arrays.items()}
 
 

@@ -4,9 +4,8 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import pyro
 import torch
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELBO
@@ -48,27 +47,12 @@ SECONDS_PER_NUMBER = 6e-8
 """About what one observation of one more particle costs in a vectorised forward run."""
 
 
-class StepMaker(Protocol):
-    """What makes the steps of a fit, one after the other."""
-
-    averaged: Any
-    failed: Any
-
-    def run(self, factors: np.ndarray, losses: list[float]) -> None:
-        """Make a step for each factor of the step size; append the losses, and stop behind one that is not finite."""
-        ...
-
-    def write(self) -> None:
-        """Hand the parameters to the param store's tensors."""
-        ...
-
-
 @dataclass(frozen=True)
 class Steps:
     """The steps of a fit.
 
     Attributes:
-        maker: makes them.
+        maker: makes them: `EagerSteps`, `PyroSteps` or `CompiledSteps`.
         adjustable: whether the factors of the step size count, and the optimiser can be moved from point to point;
             where an optimizer of the user's decides, neither does.
         step_size: what the factors multiply.
@@ -82,7 +66,7 @@ class Steps:
         look_for_fault: says what is not finite at the present parameters, where the failed step was not recorded.
     """
 
-    maker: Any
+    maker: Any  # what only adjustable steps have is asked of those alone
     adjustable: bool
     step_size: float
     backend: str

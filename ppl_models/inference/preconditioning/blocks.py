@@ -9,7 +9,7 @@ import torch
 from torch.distributions import transform_to
 from torch.distributions.constraints import Constraint
 
-from ppl_models.engine import Coordinates
+from ppl_models.engine import Coordinates, write_flat
 
 
 class Block(Protocol):
@@ -188,10 +188,7 @@ def joined(blocks: Sequence[Block], dtype: torch.dtype, *, identified: bool = Tr
         return torch.cat([found[id(holder)].reshape(-1) for holder in holders])
 
     start = torch.cat(starts)
-    with torch.no_grad():
-        begun = to_parameters(start).split([holder.numel() for holder in holders])
-        for holder, piece in zip(holders, begun, strict=True):
-            holder.copy_(piece.reshape(holder.shape))
+    write_flat(to_parameters(start), holders)
     watched = torch.cat(
         [torch.full((len(s),), getattr(block, "identified", True)) for s, block in zip(starts, every, strict=True)]
     )

@@ -164,7 +164,7 @@ def _dense(guide: AutoGuide, latents: _Latents) -> list[Block]:
     tril, tril_constraint = _held(guide, "scale_tril")
     index = _flat_index(guide, latents)
     if latents.tril is None:
-        return [_location_block(guide, latents), Scales(scale, constraint, latents.scale[index], latents.begin)]
+        return _diagonal(guide, latents)
     ordered = latents.tril if bool((index[1:] > index[:-1]).all()) else _cholesky_of(latents.tril[index])
     return [_location_block(guide, latents), Triangle(scale, constraint, tril, tril_constraint, ordered, latents.begin)]
 
@@ -180,7 +180,7 @@ def _low_rank(guide: AutoGuide, latents: _Latents) -> list[Block]:
     factor, _ = _held(guide, "cov_factor")
     index = _flat_index(guide, latents)
     if latents.tril is None:
-        return [_location_block(guide, latents), Scales(scale, constraint, latents.scale[index], latents.begin)]
+        return _diagonal(guide, latents)
     ordered = latents.tril[index]
     covariance = (ordered @ ordered.mT).cpu().numpy()
     unique, loadings = factor_analysis(covariance, factor.shape[1])
@@ -227,12 +227,12 @@ def _conditional_tril(latents: _Latents, index: torch.Tensor) -> torch.Tensor:
     return _cholesky_of(torch.linalg.solve_triangular(upper, eye[: len(index), : len(index)], upper=True))
 
 
-def _flow(guide: AutoGuide, latents: _Latents) -> list[Block]:
+def _diagonal(guide: AutoGuide, latents: _Latents) -> list[Block]:
+    """Locations and scales, each latent by its own standard deviation."""
     scale, constraint = _held(guide, "scale")
-    index = _flat_index(guide, latents)
     return [
         _location_block(guide, latents, dense=False),
-        Scales(scale, constraint, latents.scale[index], latents.begin),
+        Scales(scale, constraint, latents.scale[_flat_index(guide, latents)], latents.begin),
     ]
 
 
@@ -247,7 +247,7 @@ FAMILIES: dict[type, Callable[[AutoGuide, _Latents], list[Block]]] = {
     AutoMultivariateNormal: _dense,
     AutoLowRankMultivariateNormal: _low_rank,
     AutoStructured: _structured,
-    AutoInverseAutoregressive: _flow,
+    AutoInverseAutoregressive: _diagonal,
     AutoLaplaceApproximation: _point,
     AutoDelta: _point,
 }
