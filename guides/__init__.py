@@ -1,7 +1,8 @@
 """Variational families for any Pyro model: automatic ones by name, and hand-written ones by problem."""
 
-from guides.automatic import FAMILIES, Family, make, names
+from guides.automatic import FAMILIES, make, names
 from guides.errors import FamilyOptionError, LaplaceError, MissingDataError, UnknownFamilyError
+from guides.family import Family
 from guides.initialization import init_to_prior_median
 
 __all__ = [

@@ -5,7 +5,10 @@ from typing import Any
 
 import pyro.distributions as dist
 import torch
-from pyro.infer.autoguide import AutoMultivariateNormal
+from pyro.infer.autoguide import AutoGuide, AutoMultivariateNormal
+
+from guides.enumeration import hide_enumerated
+from guides.family import Family, Model
 
 
 class RememberedNormal(dist.MultivariateNormal):
@@ -43,3 +46,15 @@ class FullRank(AutoMultivariateNormal):
         """The multivariate normal over all latents, unconstrained and in one vector."""
         scale: Any = self.scale  # a PyroParam, which type checkers do not see through
         return RememberedNormal(self.loc, scale_tril=scale[..., None] * self.scale_tril)
+
+
+def _build(model: Model, init_loc_fn: Any, init_scale: float) -> AutoGuide:
+    return FullRank(hide_enumerated(model), init_loc_fn=init_loc_fn, init_scale=init_scale)
+
+
+FULL_RANK = Family(
+    name="full_rank",
+    summary="A normal in the unconstrained space with a dense covariance.",
+    cite="Kucukelbir et al. (2017), Automatic differentiation variational inference",
+    build=_build,
+)

@@ -7,10 +7,12 @@ import pyro.distributions as dist
 import torch
 from pyro.distributions import constraints
 from pyro.distributions import transforms as flows
-from pyro.infer.autoguide.guides import AutoContinuous
+from pyro.infer.autoguide.guides import AutoContinuous, AutoGuide
 from pyro.nn import PyroParam
 
+from guides.enumeration import hide_enumerated
 from guides.errors import FamilyOptionError
+from guides.family import Family, Model, require_positive_integer
 
 
 class AutoInverseAutoregressive(AutoContinuous):
@@ -76,3 +78,30 @@ class AutoInverseAutoregressive(AutoContinuous):
         scale: Any = self.scale  # a PyroParam reads as its tensor
         affine = flows.AffineTransform(self.loc, scale, event_dim=1, cache_size=1)
         return flows.ComposeTransform([*parts, affine], cache_size=1)
+
+
+def _build(
+    model: Model, init_loc_fn: Any, init_scale: float, num_transforms: int = 2, hidden_dims: Any = None
+) -> AutoGuide:
+    require_positive_integer("num_transforms", num_transforms)
+    for width in hidden_dims or ():
+        require_positive_integer("hidden_dims", width)
+    return AutoInverseAutoregressive(
+        hide_enumerated(model),
+        init_loc_fn=init_loc_fn,
+        init_scale=init_scale,
+        num_transforms=num_transforms,
+        hidden_dims=hidden_dims,
+    )
+
+
+INVERSE_AUTOREGRESSIVE = Family(
+    name="iaf",
+    summary="A normal pushed through inverse autoregressive flows in the unconstrained space; bends.",
+    cite="Kingma et al. (2016), Improved variational inference with inverse autoregressive flow",
+    build=_build,
+    options={
+        "num_transforms": "default 2: number of flows",
+        "hidden_dims": "default None: one hidden layer, three times as wide as the latents are many",
+    },
+)

@@ -6,11 +6,12 @@ from typing import Any
 import torch
 from pyro import poutine
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO
-from pyro.infer.autoguide import AutoLaplaceApproximation, AutoMultivariateNormal
+from pyro.infer.autoguide import AutoGuide, AutoLaplaceApproximation, AutoMultivariateNormal
 from pyro.ops.hessian import hessian
 
 from guides.enumeration import hide_enumerated, is_enumerated
 from guides.errors import LaplaceError
+from guides.family import Family, Model
 
 
 class AutoLaplace(AutoLaplaceApproximation):
@@ -74,3 +75,25 @@ class AutoLaplace(AutoLaplaceApproximation):
                 model, self, *args, **kwargs
             )
         return Trace_ELBO().differentiable_loss(model, self, *args, **kwargs)
+
+
+def _build(model: Model, init_loc_fn: Any, init_scale: float) -> AutoGuide:
+    return AutoLaplace(model, init_loc_fn=init_loc_fn)
+
+
+def _finalize(guide: AutoLaplace, *args: Any, **kwargs: Any) -> AutoGuide:
+    return guide.laplace_approximation(*args, **kwargs)
+
+
+def _restore(guide: AutoLaplace, buffers: Mapping[str, Any], *args: Any, **kwargs: Any) -> AutoGuide:
+    return guide.fixed_normal(buffers, *args, **kwargs)
+
+
+LAPLACE = Family(
+    name="laplace",
+    summary="The normal whose mean is the mode and whose precision is the curvature there, unconstrained.",
+    cite="Tierney and Kadane (1986), Accurate approximations for posterior moments and marginal densities",
+    build=_build,
+    finalize=_finalize,
+    restore=_restore,
+)

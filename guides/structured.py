@@ -3,8 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-from pyro.infer.autoguide import AutoStructured
+from pyro.infer.autoguide import AutoGuide, AutoStructured
 from pyro.infer.autoguide.initialization import InitMessenger
+
+from guides.enumeration import hide_enumerated
+from guides.family import CREATE_PLATES, Family, Model
 
 
 class AutoPlateStructured(AutoStructured):
@@ -33,3 +36,24 @@ class AutoPlateStructured(AutoStructured):
     def _conditional(self, site: Any) -> str:
         size = site["value"].numel()
         return "mvn" if not site["cond_indep_stack"] and 1 < size <= self.LARGEST_DENSE else "normal"
+
+
+def _build(model: Model, init_loc_fn: Any, init_scale: float, conditionals: Any = "auto", **options: Any) -> AutoGuide:
+    return AutoPlateStructured(
+        hide_enumerated(model), conditionals=conditionals, init_loc_fn=init_loc_fn, init_scale=init_scale, **options
+    )
+
+
+STRUCTURED = Family(
+    name="structured",
+    summary="Normal sites in the unconstrained space that depend linearly on the sites they interact with.",
+    cite="Hoffman and Blei (2015), Structured stochastic variational inference",
+    build=_build,
+    options={
+        "conditionals": "default 'auto': 'mvn' for a vector outside plates, 'normal' elsewhere; or a type "
+        "or a mapping from site to type, as in AutoStructured",
+        "dependencies": "default 'linear', along the edges of the posterior's graph; or a mapping, as in "
+        "AutoStructured",
+        "create_plates": CREATE_PLATES,
+    },
+)
