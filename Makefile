@@ -1,6 +1,7 @@
 # make demo   install, check two problems with three guides each, write a report under out/
 # make test   install what tests need; lint, types, import order, tests
 # make bench  install the peers, and race them (about 25 minutes)
+# make bench-accuracy  every family and method on real posteriors, beside the peers (hours; flags in FLAGS)
 # make bench-tuning  fit real posteriors without a tuning option, and compare with the best fits known
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint fmt notebooks bench bench-tuning elbo clean
+.PHONY: demo test lint fmt notebooks bench bench-accuracy bench-tuning elbo clean
 
 demo: $(VENV)/.installed
 	$(BIN)/ppl-models check eight_schools_noncentered eight_schools_centered \
@@ -33,6 +34,9 @@ notebooks: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-peers
 	$(BIN)/python benchmarks/speed.py
+
+bench-accuracy: $(VENV)/.installed-peers
+	$(BIN)/python benchmarks/accuracy.py $(FLAGS)
 
 bench-tuning: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/tuning.py

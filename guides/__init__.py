@@ -1,9 +1,10 @@
 """Variational families for any Pyro model: automatic ones by name, and hand-written ones by problem."""
 
 from guides.automatic import FAMILIES, make, names
-from guides.errors import FamilyOptionError, LaplaceError, MissingDataError, UnknownFamilyError
+from guides.errors import FamilyOptionError, LaplaceError, MissingDataError, UnknownFamilyError, UnsuitableModelError
 from guides.family import Family
 from guides.initialization import init_to_prior_median
+from guides.mixture import StratifiedTrace_ELBO
 
 __all__ = [
     "FAMILIES",
@@ -11,7 +12,9 @@ __all__ = [
     "FamilyOptionError",
     "LaplaceError",
     "MissingDataError",
+    "StratifiedTrace_ELBO",
     "UnknownFamilyError",
+    "UnsuitableModelError",
     "init_to_prior_median",
     "make",
     "names",

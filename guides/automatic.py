@@ -10,16 +10,24 @@ from typing import Any
 
 from pyro.infer import autoguide
 
+from guides.dais import DAIS
 from guides.delta import DELTA
 from guides.errors import FamilyOptionError, UnknownFamilyError
 from guides.family import Family, Model
 from guides.full_rank import FULL_RANK
+from guides.full_rank_student_t import FULL_RANK_STUDENT_T
+from guides.hierarchical import HIERARCHICAL
 from guides.initialization import init_to_prior_median
 from guides.inverse_autoregressive import INVERSE_AUTOREGRESSIVE
 from guides.laplace import LAPLACE
 from guides.low_rank import LOW_RANK
+from guides.mixture import MIXTURE
+from guides.neural_spline import NEURAL_SPLINE
 from guides.normal import NORMAL
+from guides.particles import PARTICLES
+from guides.realnvp import REALNVP
 from guides.structured import STRUCTURED
+from guides.student_t import STUDENT_T
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
@@ -27,11 +35,19 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         for family in (
             DELTA,
             NORMAL,
+            STUDENT_T,
             LOW_RANK,
             FULL_RANK,
+            FULL_RANK_STUDENT_T,
             STRUCTURED,
+            HIERARCHICAL,
             LAPLACE,
+            MIXTURE,
             INVERSE_AUTOREGRESSIVE,
+            REALNVP,
+            NEURAL_SPLINE,
+            DAIS,
+            PARTICLES,
         )
     }
 )

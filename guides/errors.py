@@ -17,6 +17,10 @@ class FamilyOptionError(TypeError, ValueError):
     """A family was given an option that it lacks, or a value that it cannot use."""
 
 
+class UnsuitableModelError(ValueError):
+    """A family cannot serve the model; the message names what it cannot serve, and what to do."""
+
+
 class LaplaceError(ArithmeticError):
     """The log density has no proper quadratic approximation at the point that was reached."""
 

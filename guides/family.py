@@ -26,7 +26,11 @@ class Family:
             the optimised guide is that guide.
         restore: Function of a guide as `build` gives it, the buffers by name of the guide that `finalize` gave, and the
             model's arguments; returns that finalized guide again. None where `finalize` is.
+        follows_subsamples: Whether its guide takes a plate's elements from the model, also where the model names them
+            itself (`subsample=`).
+        follows_supports: Whether its guide takes supports that depend on other latents from the model at every call.
         point: Whether it is a point estimate: it has no spread, and no posterior variance may be read from it.
+        density: Whether its draws have a density; without one, no importance weight or ELBO may be read from it.
     """
 
     name: str
@@ -37,6 +41,9 @@ class Family:
     finalize: Callable[..., autoguide.AutoGuide] | None = None
     restore: Callable[..., autoguide.AutoGuide] | None = None
     point: bool = False
+    density: bool = True
+    follows_subsamples: bool = False
+    follows_supports: bool = False
 
     def __str__(self) -> str:
         options = "".join(f"\n  {name}: {text}" for name, text in self.options.items())

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from ppl_models.catalogue import Problem, load, names, register
     from ppl_models.diagnostics import Check, Verdict
     from ppl_models.errors import PPLError, PPLWarning
-    from ppl_models.inference import CompiledTrace_ELBO, Fit, fit, load_fit
+    from ppl_models.inference import CompiledTrace_ELBO, Fit
     from ppl_models.posterior import from_netcdf, to_netcdf
     from ppl_models.report import write_report
-    from ppl_models.workflow import check, sample, sample_prior, to_datatree
+    from ppl_models.workflow import AutoFit, check, fit, load_fit, sample, sample_prior, to_datatree
 
 __all__ = [
+    "AutoFit",
     "Check",
     "CompiledTrace_ELBO",
     "Fit",
@@ -46,10 +47,10 @@ _ROOMS = {
     "catalogue": ("Problem", "load", "names", "register"),
     "diagnostics": ("Check", "Verdict"),
     "errors": ("PPLError", "PPLWarning"),
-    "inference": ("CompiledTrace_ELBO", "Fit", "fit", "load_fit"),
+    "inference": ("CompiledTrace_ELBO", "Fit"),
     "posterior": ("from_netcdf", "to_netcdf"),
     "report": ("write_report",),
-    "workflow": ("check", "sample", "sample_prior", "to_datatree"),
+    "workflow": ("AutoFit", "check", "fit", "load_fit", "sample", "sample_prior", "to_datatree"),
 }
 
 

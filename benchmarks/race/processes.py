@@ -34,7 +34,7 @@ class Worker:
     """One peer in a process of its own.
 
     Args:
-        peer: name of a module in `race.peers`.
+        peer: name of a module in `race.peers`, or the whole name of another.
         threads: threads that its libraries may use.
         variables: more environment variables.
         patience: seconds to wait for a reply.

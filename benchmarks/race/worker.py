@@ -24,7 +24,8 @@ def main() -> None:
             if "job" in request:
                 block = None
                 gc.collect()
-                peer = importlib.import_module(f"race.peers.{sys.argv[1]}")
+                name = sys.argv[1]
+                peer = importlib.import_module(name if "." in name else f"race.peers.{name}")
                 block = getattr(peer, request["job"])(**request["task"])
                 reply = {}
             else:

@@ -61,7 +61,7 @@ def moment_errors(problem: Problem, moments: Mapping[str, tuple[Any, Any]]) -> d
         errors = {"mean": np.abs(found_mean - mean) / sd, "sd": np.abs(found_sd / sd - 1.0)}
         for kind, error in errors.items():
             index = np.unravel_index(np.argmax(error), error.shape)
-            if not float(error[index]) <= float(worst[f"{kind}_error"]):
+            if np.isnan(error[index]) or float(error[index]) > float(worst[f"{kind}_error"]):
                 worst[f"{kind}_error"] = float(error[index])
                 worst[f"{kind}_worst"] = name + (f"[{', '.join(map(str, index))}]" if index else "")
     return worst

@@ -30,9 +30,9 @@ def fit(
     """Fit one guide to a problem, and summarise its draws. It does not judge the fit: see `check`."""
     with quiet_stdout(as_json):
         from ppl_models.catalogue import load
-        from ppl_models.inference import fit as fit_model
         from ppl_models.options import check_count
         from ppl_models.posterior import to_netcdf
+        from ppl_models.workflow import fit as fit_model
 
         problem = load(name)
         spec = resolve_guide(problem, guide)

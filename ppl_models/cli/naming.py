@@ -1,9 +1,12 @@
-"""Guides by name: those of the problem, then the automatic families."""
+"""Guides by name: those of the problem, then the automatic families, the methods, and "auto"."""
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ppl_models.catalogue import Problem
+
+
+AUTO = "auto"
 
 
 def resolve_guide(problem: "Problem", name: str) -> Any:
@@ -14,12 +17,14 @@ def resolve_guide(problem: "Problem", name: str) -> Any:
     """
     import guides
     from ppl_models.errors import UnknownNameError
+    from ppl_models.inference.methods import METHODS
 
     if name in problem.guides:
         return problem.guides[name]
-    if name in guides.FAMILIES:
+    valid = (*guides.names(), *METHODS, AUTO)
+    if name in valid:
         return name
-    raise UnknownNameError("guide", name, {*problem.guides, *guides.names()})
+    raise UnknownNameError("guide", name, {*problem.guides, *valid})
 
 
 def all_guides(problem: "Problem") -> list[str]:

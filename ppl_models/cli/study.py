@@ -122,8 +122,7 @@ def _baseline(found: Study, settings: Settings, baselines: "dict[str, xr.DataTre
 
 def _fit_and_judge(found: Study, name: str, settings: Settings) -> None:
     from ppl_models.errors import GuideError
-    from ppl_models.inference import fit
-    from ppl_models.workflow import check
+    from ppl_models.workflow import check, fit
 
     problem = found.problem
     try:

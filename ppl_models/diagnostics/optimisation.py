@@ -116,6 +116,30 @@ def check_held_out(status: str) -> Check:
     return Check("stationarity", math.nan, ABSOLUTE_LIMIT, passed, "" if passed else "raise max_steps", detail=detail)
 
 
+def check_method(
+    status: str, *, name: str = "", value: float = math.nan, limit: float = math.nan, detail: str = ""
+) -> Check:
+    """Whether a method without noise in its steps had arrived, by its own criterion.
+
+    Args:
+        status: what the fit reports.
+        name: what the method measured.
+        value: the figure.
+        limit: what it must not exceed.
+        detail: the evidence in a sentence.
+
+    Returns:
+        The check `stationarity`, with the method's own figure; not passed, and not failed, where it gave none and did
+        not report success.
+    """
+    if math.isnan(value):
+        passed = True if status in SUCCESS else None
+    else:
+        passed = status in SUCCESS and value <= limit
+    said = "; ".join(part for part in (name, detail) if part) or f"status {status!r}"
+    return Check("stationarity", value, limit, passed, "" if passed else "raise max_steps", detail=said)
+
+
 def check_status(status: str) -> Check:
     """Whether the optimiser itself reports success.
 

@@ -1,7 +1,8 @@
-"""The negative ELBO of a model and guide as a pure function of flat parameters and standard noise."""
+"""The negative ELBO, or another bound, as a pure function of flat parameters and standard noise."""
 
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,28 +12,30 @@ import torch
 from ppl_models.engine.coordinates import Coordinates, write_flat
 from ppl_models.engine.noise import NoiseTape, SubsampleTape, draw_normal, draw_subsamples
 from ppl_models.engine.proof import agree, largest_difference
-from ppl_models.engine.substitution import Substitution
 from ppl_models.errors import CaptureError, first_line
 from ppl_models.program import Program
 from ppl_models.program.batching import NOT_VECTORISABLE, OutOfPlaceRandomness
 from ppl_models.program.data import Arguments
-from ppl_models.program.elbo import Call, LogRatio
-from ppl_models.program.handlers import is_latent
-from ppl_models.program.nodes import nodes_of
+from ppl_models.program.elbo import Call
+from ppl_models.program.estimators import Estimator, Terms
+from ppl_models.program.estimators.drawing import draw, latents_of, strata_of
+from ppl_models.program.substitution import Substitution
 
+NUDGE = 0.01
+"""How far from the start proofs are made: where a guide begins at the posterior, a gradient may be rounding alone."""
 MIN_NOISE_NUMBERS = 1
 """A vector of noise is never empty: compiled code has no address for nothing."""
 
 
 @dataclass(frozen=True)
 class ElboFunction:
-    """The negative ELBO of several particles as a pure function.
+    """The negative ELBO of several particles, or another bound, as a pure function.
 
     Attributes:
         program: the model with its data.
         guide: the guide.
-        log_ratio: the estimator of one particle.
-        num_particles: particles, vectorised; they share the subsamples of plates.
+        estimator: the bound, and the estimate of its gradient.
+        num_particles: draws, vectorised; they share the subsamples of plates.
         holders: the tensors that hold the parameters, by name in the param store.
         num_normal: standard normal numbers that one particle takes.
         num_uniform: standard uniform numbers that one particle takes.
@@ -42,7 +45,7 @@ class ElboFunction:
 
     program: Program | Call
     guide: Callable[..., Any]
-    log_ratio: LogRatio
+    estimator: Estimator
     num_particles: int
     holders: Mapping[str, torch.Tensor]
     num_normal: int
@@ -51,7 +54,7 @@ class ElboFunction:
     coordinates: Coordinates | None = None
 
     def __call__(self, flat: torch.Tensor, *noise: torch.Tensor) -> torch.Tensor:
-        """Negative ELBO in nats, the mean over particles.
+        """Negative bound in nats; its gradient is the estimator's, which need not be that of the value.
 
         Args:
             flat: all unconstrained parameters, shape (num_parameters,), or their coordinates.
@@ -59,19 +62,19 @@ class ElboFunction:
         """
         normal, uniform, *indices = noise
 
-        def particle(normal: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+        def particle(normal: torch.Tensor, uniform: torch.Tensor) -> Terms:
             return self.particle(flat, normal, uniform, indices)
 
         if self.num_particles == 1:
-            return -particle(normal[0], uniform[0])
-        return -torch.func.vmap(particle, randomness="different")(normal, uniform).mean()
+            return self.estimator.combine({name: term[None] for name, term in particle(normal[0], uniform[0]).items()})
+        return self.estimator.combine(torch.func.vmap(particle, randomness="different")(normal, uniform))
 
     def particle(
         self, flat: torch.Tensor, normal: torch.Tensor, uniform: torch.Tensor, indices: Sequence[torch.Tensor]
-    ) -> torch.Tensor:
-        """The log ratio of one particle, in nats."""
+    ) -> Terms:
+        """The estimator's terms of one particle."""
         with self.replayed(flat, normal, uniform, indices):
-            return self.log_ratio(self.program, self.guide)
+            return self.estimator.particle(self.program, self.guide)
 
     def prove(self) -> None:
         """Compare loss and gradient, at most two particles, with autograd's on the program itself, one by one.
@@ -81,27 +84,43 @@ class ElboFunction:
         """
         few = replace(self, num_particles=min(self.num_particles, 2))
         noise = [tensor[0] for tensor in few.draw_noise(1)]
+        flat = self.nudged(self.flat_parameters())
         state = torch.get_rng_state()
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # torch's, about what vmap loops over
-            gradient, loss = torch.func.grad_and_value(few)(self.flat_parameters(), *noise)
+            gradient, loss = torch.func.grad_and_value(few)(flat, *noise)
         torch.set_rng_state(state)
-        random, found = few._by_autograd(noise)
+        with self._moved_to(flat):
+            random, found = few._by_autograd(flat, noise)
         for what, one, other in (("loss", loss, found[0]), ("gradient", gradient, found[1])):
             if not random and not agree(one, other):
                 raise CaptureError(
                     f"its {what} as a function differs from autograd's by {largest_difference(one, other):.3g}"
                 )
 
-    def _by_autograd(self, noise: Sequence[torch.Tensor]) -> tuple[bool, tuple[torch.Tensor, torch.Tensor]]:
+    @contextmanager
+    def _moved_to(self, flat: torch.Tensor) -> Iterator[None]:
+        kept = [holder.detach().clone() for holder in self.holders.values()]
+        try:
+            self.write(flat)
+            yield
+        finally:
+            with torch.no_grad():
+                for holder, value in zip(self.holders.values(), kept, strict=True):
+                    holder.copy_(value)
+
+    def _by_autograd(
+        self, at: torch.Tensor, noise: Sequence[torch.Tensor]
+    ) -> tuple[bool, tuple[torch.Tensor, torch.Tensor]]:
         normal, uniform, *indices = noise
         before = torch.get_rng_state()
-        total = torch.zeros((), dtype=self.program.dtype)
+        terms: list[Terms] = []
         with torch.enable_grad():
             for particle in range(self.num_particles):
                 tape = SubsampleTape(dict(zip(self.subsamples, indices, strict=True)))
                 with NoiseTape(normal[particle], uniform[particle]), OutOfPlaceRandomness(), tape:
-                    total = total - self.log_ratio(self.program, self.guide) / self.num_particles
+                    terms.append(self.estimator.particle(self.program, self.guide))
+            total = self.estimator.combine({name: torch.stack([one[name] for one in terms]) for name in terms[0]})
             holders = list(self.holders.values())
             slopes = (
                 torch.autograd.grad(total, holders, allow_unused=True) if total.requires_grad else [None] * len(holders)
@@ -109,7 +128,7 @@ class ElboFunction:
         parts = [torch.zeros_like(h) if s is None else s for h, s in zip(holders, slopes, strict=True)]
         flat = torch.cat([part.reshape(-1) for part in parts]).to(self.program.dtype)
         if self.coordinates is not None:
-            flat = self.coordinates.gradient(self.coordinates.start, flat)
+            flat = self.coordinates.gradient(at, flat)
         # Where the program draws from a generator itself, the particles' numbers come in another order.
         return not torch.equal(before, torch.get_rng_state()), (total.detach(), flat)
 
@@ -152,6 +171,12 @@ class ElboFunction:
             return self.coordinates.start.clone()
         return torch.cat([holder.detach().reshape(-1) for holder in self.holders.values()]).to(self.program.dtype)
 
+    def nudged(self, flat: torch.Tensor) -> torch.Tensor:
+        """A point nearby, the same at every call."""
+        noise = torch.randn(flat.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu")
+        scale = flat.abs() if self.coordinates is None else 1.0
+        return flat + NUDGE * scale * noise.to(flat)
+
     def write(self, flat: torch.Tensor) -> None:
         """Give the holders the values of one vector."""
         write_flat(self.parameters_at(flat), self.holders.values())
@@ -173,7 +198,7 @@ class ElboFunction:
 def elbo_function(
     program: Program | Call,
     guide: Callable[..., Any],
-    log_ratio: LogRatio,
+    estimator: Estimator,
     num_particles: int = 1,
     names: Collection[str] | None = None,
     coordinates: Coordinates | None = None,
@@ -183,8 +208,8 @@ def elbo_function(
     Args:
         program: the model with its data.
         guide: the guide; every site of it reparameterised.
-        log_ratio: the estimator of one particle.
-        num_particles: particles a step.
+        estimator: the bound, and the estimate of its gradient.
+        num_particles: draws a step.
         names: the parameters, by name in the param store; None takes all of it.
         coordinates: what the flat vector means; the holders have the parameters of its start.
 
@@ -199,13 +224,13 @@ def elbo_function(
     tape, subsamples = NoiseTape(), SubsampleTape()
     try:
         with torch.no_grad(), tape, OutOfPlaceRandomness(), subsamples:
-            log_ratio(program, guide)
+            estimator.particle(program, guide)
     except NOT_VECTORISABLE as error:
         raise CaptureError(f"{type(error).__name__}: {first_line(error)}") from error
     return ElboFunction(
         program,
         guide,
-        log_ratio,
+        estimator,
         num_particles,
         holders,
         tape.num_normal,
@@ -217,14 +242,13 @@ def elbo_function(
 
 def _require_reparameterised(program: Program | Call, guide: Callable[..., Any]) -> None:
     with torch.no_grad():
-        trace = pyro.poutine.trace(guide).get_trace(*program.arguments.args, **program.arguments.kwargs)
-    for name, node in nodes_of(trace).items():
-        if node["type"] != "sample" or not is_latent(node):
-            continue
+        drawn = [latents_of(draw(program, stratum)) for _, stratum in strata_of(program, guide)]
+    for name, node in (item for latents in drawn for item in latents.items()):
         if not node["fn"].has_rsample:
             raise CaptureError(
                 f"the guide's site '{name}' ({type(node['fn']).__name__}) is not reparameterised: its gradient needs a "
-                "score function, which Pyro runs. Use a distribution with rsample, or enumerate the site in the model"
+                "score function, which runs eagerly. Use a distribution with rsample, or enumerate the site in the "
+                "model"
             )
 
 

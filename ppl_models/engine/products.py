@@ -2,6 +2,7 @@
 
 A Pyro model that broadcasts over particles says `(x * weights).sum(-1)`, and `vmap` of a matrix product says much the
 same; for 64 particles that is a matrix product, and BLAS has it. So is a matrix times a vector, unless it is small.
+Triangular solves of many vectors with one matrix become one solve.
 """
 
 import math
@@ -25,6 +26,8 @@ def use_matrix_products(module: GraphModule) -> None:
             _write_out(module.graph, node)
         elif node.target is aten.sum.dim_IntList and (product := _contraction(node)) is not None:
             _rewrite_sum(module.graph, node, product)
+        elif node.target is aten.linalg_solve_triangular.default and _has_one_matrix(node):
+            _rewrite_solve(module.graph, node)
     module.graph.eliminate_dead_code()
     module.recompile()
 
@@ -117,6 +120,29 @@ def _rewrite_vector(graph: Graph, node: Node) -> None:
         column = graph.call_function(aten.unsqueeze.default, (vector, 1))
         product = graph.call_function(aten.mm.default, (matrix, column))
         _replace(graph, node, graph.call_function(aten.squeeze.dim, (product, 1)))
+
+
+def _has_one_matrix(node: Node) -> bool:
+    matrix, right = node.args
+    shared = math.prod(_shape(matrix)[:-2]) == 1 and math.prod(_shape(right)[:-2]) > 1  # pyright: ignore
+    return shared and node.kwargs.get("left", True) is True
+
+
+def _rewrite_solve(graph: Graph, node: Node) -> None:
+    """One solve with many columns in place of many solves with one matrix, which torch would copy for each."""
+    matrix, right = node.args
+    assert isinstance(matrix, Node)
+    assert isinstance(right, Node)
+    *batch, size, columns = _shape(right)
+    last = len(batch) + 1
+    with graph.inserting_before(node):
+        for _ in _shape(matrix)[:-2]:
+            matrix = graph.call_function(aten.select.int, (matrix, 0, 0))
+        front = graph.call_function(aten.permute.default, (right, [last - 1, *range(last - 1), last]))
+        flat = graph.call_function(aten.reshape.default, (front, [size, math.prod(batch) * columns]))
+        solved = graph.call_function(node.target, (matrix, flat), dict(node.kwargs))  # pyright: ignore
+        apart = graph.call_function(aten.reshape.default, (solved, [size, *batch, columns]))
+        _replace(graph, node, graph.call_function(aten.permute.default, (apart, [*range(1, last), 0, last])))
 
 
 def _multiplications(node: Node) -> int:

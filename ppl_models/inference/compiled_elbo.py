@@ -16,7 +16,8 @@ from ppl_models.engine.proof import agree, largest_difference
 from ppl_models.engine.python_state import changed_name, python_state
 from ppl_models.errors import BackendWarning
 from ppl_models.program.data import Arguments
-from ppl_models.program.elbo import Call, call_log_ratio
+from ppl_models.program.elbo import Call
+from ppl_models.program.estimators import Total
 from ppl_models.program.isolation import forked_random
 from ppl_models.program.nodes import nodes_of
 
@@ -106,7 +107,7 @@ class CompiledTrace_ELBO(Trace_ELBO):  # noqa: N801 (named like Pyro's)
             raise CaptureError("the parameters that model and guide learn have no dtype in common")
         call = Call(model, arguments, dtypes.pop())
         with forked_random(), pyro.validation_enabled(False):
-            elbo = elbo_function(call, guide, call_log_ratio, self.num_particles, names)
+            elbo = elbo_function(call, guide, Total(), self.num_particles, names)
             elbo.prove()
             return _compile(elbo, self.backend)
 

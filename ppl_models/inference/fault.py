@@ -8,7 +8,7 @@ import pyro
 import pyro.poutine as poutine
 import torch
 
-from ppl_models.engine.svi_graph import FailedStep
+from ppl_models.engine.step_data import FailedStep
 from ppl_models.errors import first_line
 from ppl_models.program import Program
 from ppl_models.program.batching import NOT_VECTORISABLE

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from guides import FAMILIES
 from ppl_models.inference import fit_storage
 from ppl_models.inference.course import Stage
 from ppl_models.inference.draws import LOG_Q, latent_draws
@@ -27,6 +28,10 @@ from ppl_models.posterior import (
 )
 from ppl_models.program import Data, Program, build_program, map_draws
 from ppl_models.seeds import check_seed, child_seed
+
+
+BOUND_OR_DENSITY = ("svi", "newton")
+"""Methods whose losses are an ELBO's, or a log density's; those of others are objectives of their own."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,6 +56,9 @@ class Fit:
         timing: seconds by stage: "prepare", then "capture" and "compile" where there was any, and "steps".
         config: the options, the seed and the versions that made it.
         labels: names of axes and their coordinates, as given.
+        method: what fitted it: "svi", or the name of another method.
+        evaluations: points at which the gradient of the model's log density was computed.
+        evidence: what a method found beside the fit, by name.
     """
 
     program: Program = field(repr=False)
@@ -70,6 +78,9 @@ class Fit:
     timing: Mapping[str, float] = field(default_factory=dict)
     stages: tuple[Stage, ...] = ()
     starts: tuple[Start, ...] = ()
+    method: str = "svi"
+    evaluations: int = 0
+    evidence: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
         self.losses.setflags(write=False)
@@ -78,6 +89,12 @@ class Fit:
     def steps(self) -> int:
         """Number of SVI steps made."""
         return len(self.losses)
+
+    @property
+    def has_density(self) -> bool:
+        """Whether the guide's draws have a density: points and particles have none, so no k-hat and no ELBO."""
+        family = FAMILIES.get(self.family or "")
+        return not self.point and (family is None or family.density)
 
     @cached_property
     def parameters(self) -> dict[str, torch.Tensor]:
@@ -122,8 +139,8 @@ class Fit:
         return (log_p - log_q).cpu().numpy()
 
     def elbo(self, num_draws: int = 10_000, *, seed: int = 0) -> tuple[float, float]:
-        """The evidence lower bound in nats and its Monte Carlo standard error; NaN for a point, which has none."""
-        if self.point:
+        """The evidence lower bound in nats and its Monte Carlo standard error; NaN without a density, as of a point."""
+        if not self.has_density:
             return math.nan, math.nan
         log_ratio = self.log_ratio(num_draws, seed=seed)
         return float(log_ratio.mean()), float(log_ratio.std(ddof=1) / np.sqrt(len(log_ratio)))
@@ -193,8 +210,10 @@ class Fit:
 
     def _rows(self) -> list[tuple[str, str]]:
         last = self.losses[-min(100, len(self.losses)) :] if len(self.losses) else np.array([np.nan])
-        # What laplace and delta optimise is the log density of a point, and no bound on anything.
-        objective = "log p" if self.point or self.family == "laplace" else "ELBO"
+        # What laplace and delta optimise is the log density of a point, and no bound on anything; nor is particles'.
+        objective = "ELBO" if self.has_density and self.family != "laplace" else "log p"
+        if self.method not in BOUND_OR_DENSITY:
+            objective = "objective"
         latents = ", ".join(
             f"{s.name}{list(s.shape) if s.shape else ''}"
             for s in self.program.sites.latent + self.program.sites.discrete
@@ -210,7 +229,7 @@ class Fit:
         ]
 
     def __repr__(self) -> str:
-        return "Fit\n" + "\n".join(f"  {name:<8} {value}" for name, value in self._rows())
+        return "Fit\n" + "\n".join(f"  {name:<9} {value}" for name, value in self._rows())
 
     def _repr_html_(self) -> str:
         rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in self._rows())

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,8 +33,8 @@ class StoredFit:
     header: dict[str, Any]
 
 
-def write(fit: "Fit", path: str | Path) -> Path:
-    """Write a fit to `path`, whole or not at all."""
+def write(fit: "Fit", path: str | Path, extra: Mapping[str, Any] | None = None) -> Path:
+    """Write a fit to `path`, whole or not at all, with further entries of the header."""
     tensors = {PARAMETER + name: value.contiguous() for name, value in fit.program.parameters.values.items()}
     tensors |= {BUFFER + name: value.detach().clone().contiguous() for name, value in guide_buffers(fit.guide).items()}
     tensors["losses"] = torch.from_numpy(fit.losses.copy())
@@ -47,6 +47,9 @@ def write(fit: "Fit", path: str | Path) -> Path:
         "stages": [asdict(stage) for stage in fit.stages],
         "starts": [asdict(start) for start in fit.starts],
         "note": fit.note,
+        "method": fit.method,
+        "evaluations": fit.evaluations,
+        "evidence": dict(fit.evidence),
         "backend": fit.backend,
         "backend_note": fit.backend_note,
         "seconds": fit.seconds,
@@ -56,6 +59,7 @@ def write(fit: "Fit", path: str | Path) -> Path:
         "coords": {dim: np.asarray(values).tolist() for dim, values in fit.labels.coords.items()},
         "dims": {name: list(dims) for name, dims in fit.labels.dims.items()},
         "latents": {site.name: list(site.shape) for site in fit.program.sites.latent},
+        **(extra or {}),
     }
     metadata = {"format": FORMAT, "header": json.dumps(header, default=str)}
     return write_whole(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))

@@ -12,6 +12,7 @@ from pyro.infer.autoguide import AutoGuide
 
 import guides as families
 from ppl_models.errors import GuideError, OptionError, UnknownNameError
+from ppl_models.inference.preconditioning.initial import Initial
 from ppl_models.inference.private import private_copy
 from ppl_models.program import Program
 from ppl_models.program.nodes import nodes_of
@@ -53,7 +54,12 @@ def check_guide_name(guide: GuideSpec) -> None:
 
 
 def resolve_guide(
-    spec: GuideSpec, program: Program, options: Mapping[str, Any], memo: dict[int, Any], init_scale: float
+    spec: GuideSpec,
+    program: Program,
+    options: Mapping[str, Any],
+    memo: dict[int, Any],
+    init_scale: float,
+    initial: Initial | None = None,
 ) -> ResolvedGuide:
     """Make the guide for a program. Call it inside `program.isolated()`.
 
@@ -63,6 +69,7 @@ def resolve_guide(
         options: options of the automatic family.
         memo: of the fit's private copies.
         init_scale: initial scale of automatic families, unconstrained.
+        initial: where the user wants an automatic guide to begin.
 
     Raises:
         UnknownNameError: no family has that name.
@@ -71,16 +78,18 @@ def resolve_guide(
     """
     check_guide_name(spec)
     if isinstance(spec, str):
-        return _family(spec, program, options, init_scale)
+        return _family(spec, program, options, init_scale, initial)
     if options:
         raise OptionError(f"guide_options: found {sorted(options)}, but only a family named by text takes options.")
     if isinstance(spec, type):
         if not issubclass(spec, AutoGuide):
             raise GuideError(f"guide: class {spec.__name__} is no AutoGuide. Pass an instance, or a factory.")
-        return _checked_automatic(spec(program.model), spec.__name__, program)
+        begin = {} if initial is None else {"init_loc_fn": initial.init_loc_fn}
+        return _checked_automatic(spec(program.model, **begin), spec.__name__, program)
     if isinstance(spec, AutoGuide):
         return _checked_automatic(private_copy(spec, memo, program.dtype, program.device), type(spec).__name__, program)
     if isinstance(spec, torch.nn.Module) or inspect.ismethod(spec):
+        _refuse_init(initial, _name(spec))
         return ResolvedGuide(private_copy(spec, memo, program.dtype, program.device), _name(spec), None, False)
     if not callable(spec):
         raise GuideError(
@@ -88,6 +97,8 @@ def resolve_guide(
             "a factory model -> guide, or a guide function."
         )
     made = _call_factory(spec, program)
+    if not isinstance(made, AutoGuide):
+        _refuse_init(initial, _name(spec))
     if made is None:
         return ResolvedGuide(spec, _name(spec), None, False)
     if isinstance(made, AutoGuide):
@@ -95,10 +106,21 @@ def resolve_guide(
     return ResolvedGuide(made, _name(spec), None, False)
 
 
-def _family(name: str, program: Program, options: Mapping[str, Any], init_scale: float) -> ResolvedGuide:
+def _refuse_init(initial: Initial | None, name: str) -> None:
+    if initial is not None:
+        raise OptionError(
+            f"init: guide '{name}' begins where its own parameters do; only automatic guides can be placed. Give its "
+            "parameters other initial values."
+        )
+
+
+def _family(
+    name: str, program: Program, options: Mapping[str, Any], init_scale: float, initial: Initial | None
+) -> ResolvedGuide:
     family = families.FAMILIES[name]
+    begin = {} if initial is None else {"init_loc_fn": initial.init_loc_fn}
     try:
-        guide = families.make(name, program.model, **{"init_scale": init_scale, **options})
+        guide = families.make(name, program.model, **{"init_scale": init_scale, **begin, **options})
     except families.FamilyOptionError as error:
         raise OptionError(f"guide_options: {error}") from None
     return _checked_automatic(guide, name, program, family)
@@ -114,19 +136,25 @@ def _checked_automatic(
             f"guide '{name}': discrete latent {names} cannot be fitted by an automatic guide. Sum it out: mark it "
             "infer={'enumerate': 'parallel'} (finite supports), or write a mixture distribution in its place."
         )
-    if program.moving_supports:
+    if program.moving_supports and not getattr(guide, "follows_supports", False):
         names = ", ".join(f"'{n}'" for n in sorted(program.moving_supports))
         raise GuideError(
-            f"guide '{name}': the support of {names} depends on another latent, and automatic guides keep the support "
-            "of their first run. Sample it on a fixed support and scale it with pyro.deterministic."
+            f"guide '{name}': the support of {names} depends on another latent, and most automatic guides keep the "
+            f"support of their first run. Take {_families('follows_supports')}, or sample it on a fixed support and "
+            "scale it with pyro.deterministic."
         )
     local = [s.name for s in sites.latent if set(s.plates) & program.explicit_subsamples]
-    if local:
+    if local and not getattr(guide, "follows_subsamples", False):
         raise GuideError(
-            f"guide '{name}': latent '{local[0]}' lies in a plate whose subsample the model gives itself; automatic "
-            "guides draw indices of their own there. Use plate(subsample_size=...) or a hand-written guide."
+            f"guide '{name}': latent '{local[0]}' lies in a plate whose subsample the model gives itself; most "
+            f"automatic guides draw indices of their own there. Take {_families('follows_subsamples')}, "
+            "plate(subsample_size=...) or a hand-written guide."
         )
     return ResolvedGuide(guide, name, family, True)
+
+
+def _families(able: str) -> str:
+    return " or ".join(f"guide='{name}'" for name, family in families.FAMILIES.items() if getattr(family, able))
 
 
 def _call_factory(spec: Callable[..., Any], program: Program) -> Callable[..., Any] | None:

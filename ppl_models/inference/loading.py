@@ -1,4 +1,4 @@
-"""`ppl.load_fit`: a saved fit, rebuilt from its model, data and guide."""
+"""A saved fit, rebuilt from its model, data and guide."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,30 +19,17 @@ from ppl_models.posterior import Coords, Dims, Labels
 from ppl_models.program import Data, Parameters, Program, build_program
 
 
-def load_fit(
+def rebuild_fit(
+    stored: fit_storage.StoredFit,
     path: str | Path,
     model: Callable[..., Any],
     data: Data,
     *,
-    guide: GuideSpec | None = None,
-    coords: Coords | None = None,
-    dims: Dims | None = None,
+    guide: GuideSpec | None,
+    coords: Coords | None,
+    dims: Dims | None,
 ) -> Fit:
-    """Read a fit that `Fit.save` wrote. The file holds numbers only: model, data and guide come from you.
-
-    Args:
-        path: the file.
-        model: the model that was fitted.
-        data: the data that it was fitted to.
-        guide: the guide that was fitted; not needed where it was a family given by name.
-        coords: labels of the elements along each dim of the draws; None takes the fit's.
-        dims: names of a site's axes; None takes the fit's.
-
-    Raises:
-        FileError: the file is missing, damaged or no fit.
-        DataError: the data are not those of the fit, or the guide is missing or another one.
-    """
-    stored = fit_storage.read(path)
+    """A fit from the content of its file; `ppl_models.load_fit` documents the arguments."""
     header = stored.header
     dtype = getattr(torch, header["config"]["dtype"])
     memo: dict[int, Any] = {}
@@ -72,6 +59,9 @@ def load_fit(
         timing=header.get("timing", {}),
         stages=tuple(Stage(**stage) for stage in header.get("stages", ())),
         starts=tuple(Start(**start) for start in header.get("starts", ())),
+        method=header.get("method", "svi"),
+        evaluations=header.get("evaluations", 0),
+        evidence=header.get("evidence", {}),
         config=header["config"],
         labels=Labels(header["coords"] if coords is None else coords, header["dims"] if dims is None else dims),
     )

@@ -13,6 +13,8 @@ from pyro.poutine.util import site_is_subsample
 
 from ppl_models.program import Parameters, Program, can_vmap, isolated, map_draws
 from ppl_models.program.batching import NOT_VECTORISABLE
+from ppl_models.program.estimators import Estimator
+from ppl_models.program.estimators.drawing import log_p, log_q
 from ppl_models.program.handlers import FromValues, is_latent
 from ppl_models.program.nodes import nodes_of
 
@@ -54,17 +56,25 @@ def can_vectorise(program: Program, guide: Callable, kind: type[ELBO]) -> bool:
     return abs(together - wanted) <= RELATIVE_TOLERANCE[program.dtype] * max(1.0, *(abs(x) for x in alone))
 
 
-def can_vmap_particles(program: Program, guide: Callable) -> bool:
-    """Whether `VmappedTrace_ELBO` serves: the guide is reparameterised throughout, and vmap scores each draw right.
+def can_vmap_particles(program: Program, guide: Callable, estimator: Estimator | None = None) -> bool:
+    """Whether vmap makes and scores the draws of a guide right; by default, of one that is reparameterised throughout.
 
     Three draws made and scored under vmap are scored again, each alone.
+
+    Args:
+        program: the model with its data.
+        guide: the guide, with its parameters in the store.
+        estimator: the estimator that will take the draws; None for `VmappedTrace_ELBO`.
     """
+    if estimator is not None and callable(getattr(guide, "strata", None)):
+        with _world(program), torch.no_grad():
+            return can_vmap(lambda: estimator.particle(program, guide))
+    pathwise = estimator is None or estimator.needs_reparameterised
     args, kwargs = program.arguments.args, program.arguments.kwargs
 
     def one() -> dict[str, torch.Tensor]:
         trace = poutine.trace(guide).get_trace(*args, **kwargs)
-        model_trace = poutine.trace(poutine.replay(program.model, trace)).get_trace(*args, **kwargs)
-        ratio = torch.as_tensor(model_trace.log_prob_sum() - trace.log_prob_sum())
+        ratio = log_p(program, trace) - log_q(trace)
         return {**{name: node["value"] for name, node in _latents(trace).items()}, LOG_RATIO: ratio}
 
     with (
@@ -72,7 +82,9 @@ def can_vmap_particles(program: Program, guide: Callable) -> bool:
         torch.no_grad(),
     ):
         trace = poutine.trace(guide).get_trace(*args, **kwargs)
-        if not all(node["fn"].has_rsample for node in _latents(trace).values()) or not can_vmap(one):
+        if pathwise and not all(node["fn"].has_rsample for node in _latents(trace).values()):
+            return False
+        if not can_vmap(one):
             return False
         draws = map_draws(one, NUM_TRIAL)
         together = draws.pop(LOG_RATIO)

@@ -20,6 +20,7 @@ from ppl_models.inference.held_out import Evaluate, evaluator
 from ppl_models.inference.optimisation import optimise
 from ppl_models.inference.preconditioning import Preconditioning, precondition
 from ppl_models.inference.preconditioning.curvature import MAX_PARAMETERS
+from ppl_models.inference.preconditioning.initial import Initial
 from ppl_models.inference.steps import StepOptions, Steps, make_steps
 from ppl_models.program import Parameters, Program
 from ppl_models.program.batching import NOT_VECTORISABLE
@@ -76,6 +77,7 @@ class Job:
     settings: Mapping[str, Any]
     started: float
     held_out: Sequence[Arguments] = ()
+    initial: Initial | None = None
 
     @property
     def max_steps(self) -> int:
@@ -105,6 +107,7 @@ class Done:
     notes: tuple[str, ...]
     improper: bool = False
     starts: tuple[Start, ...] = ()
+    evaluations: int = 0
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,9 @@ def run_starts(job: Job, update: Update) -> Done:
     best.parameters.restore()
     starts = tuple(_compared(run, best) for run in runs)
     missing = (f"time was left for {len(runs)} of {number} starts",) if len(runs) < number else ()
-    return replace(best.done, starts=starts, notes=(*best.done.notes, *missing, *_news(starts)))
+    spent = sum(run.done.evaluations for run in runs)
+    notes = (*best.done.notes, *missing, *_news(starts))
+    return replace(best.done, starts=starts, notes=notes, evaluations=spent)
 
 
 def _time_is_up(job: Job) -> bool:
@@ -151,7 +156,7 @@ def _with_retry(job: Job, untouched: Parameters, start: int, update: Update) -> 
     again = _run(job, start, update, retry=True)
     smaller = "step size and initial scale" if again.preconditioned else "step size"
     found = f"{done.trajectory.note}; tried again with {RETRY_STEP:g} times the {smaller}"
-    return replace(again, notes=(found, *again.notes))
+    return replace(again, notes=(found, *again.notes), evaluations=done.evaluations + again.evaluations)
 
 
 def _run(job: Job, start: int, update: Update, *, retry: bool = False) -> Done:
@@ -193,7 +198,16 @@ def _run(job: Job, start: int, update: Update, *, retry: bool = False) -> Done:
         )
         trajectory = replace(trajectory, status=DIVERGED, note="; ".join(p for p in (note, trajectory.note) if p))
     notes = tuple(note for note in (look.note, _suggestion(job, look, trajectory)) if note)
-    return Done(steps, trajectory, looked, look.coordinates is not None, notes, bool(look.endless))
+    made = len(trajectory.losses) + trajectory.trial_steps
+    return Done(
+        steps=steps,
+        trajectory=trajectory,
+        look_seconds=looked,
+        preconditioned=look.coordinates is not None,
+        notes=notes,
+        improper=bool(look.endless),
+        evaluations=look.evaluations + made * steps.num_particles,
+    )
 
 
 def _suggestion(job: Job, look: Preconditioning, trajectory: Trajectory) -> str:
@@ -236,6 +250,7 @@ def _look(job: Job, start: int, retry: bool) -> Preconditioning:
         init_scale=job.settings["init_scale"],
         shrink=RETRY_SCALE if retry else 1.0,
         from_prior=start > 0,
+        initial=job.initial,
     )
 
 

@@ -26,13 +26,16 @@ from ppl_models.engine import (
 )
 from ppl_models.errors import BackendWarning
 from ppl_models.inference.eager_steps import EagerSteps, PyroSteps
+from ppl_models.inference.estimating import default_particles
+from ppl_models.inference.estimator_elbo import EstimatorELBO
 from ppl_models.inference.fault import describe_fault, describe_fault_here
 from ppl_models.inference.optimizer_rules import as_rule, optimizer_name
 from ppl_models.inference.particles import can_vectorise, can_vmap_particles, default_num_particles
 from ppl_models.inference.vmapped_elbo import VmappedTrace_ELBO
 from ppl_models.program import Program
 from ppl_models.program.data import Arguments
-from ppl_models.program.elbo import LogRatio, log_ratio, mean_field_log_ratio, program_log_ratio
+from ppl_models.program.elbo import log_ratio, mean_field_log_ratio
+from ppl_models.program.estimators import Estimator, Total
 from ppl_models.program.isolation import forked_random
 
 Guide = Callable[..., Any]
@@ -96,6 +99,7 @@ class StepOptions:
     optimizer: PyroOptim | None
     expected_steps: int
     num_threads: int
+    estimator: Estimator = field(default_factory=Total)
     batches: Callable[[], Iterator[Arguments]] | None = None
     coordinates: Coordinates | None = None
 
@@ -148,8 +152,8 @@ def _eager_seconds(program: Program, guide: Guide, options: StepOptions) -> floa
             started = time.perf_counter()
             log_ratio(program.model, guide, program.arguments.args, program.arguments.kwargs)
             seconds.append(time.perf_counter() - started)
-    particles = options.num_particles or default_num_particles(program)
-    numbers = particles * sum(site.shape.numel() for site in program.sites.observed)
+    particles = options.num_particles or default_particles(program, options.estimator)
+    numbers = particles * options.estimator.draws_inside * sum(site.shape.numel() for site in program.sites.observed)
     return options.expected_steps * (min(seconds) + SECONDS_PER_NUMBER * numbers) / FORWARD_SHARE
 
 
@@ -170,14 +174,16 @@ def _captured(program: Program, guide: Guide, options: StepOptions) -> SviGraph:
     return SviGraph(elbo, rule, num_threads=options.num_threads, minibatches=options.batches is not None)
 
 
-def _estimator(program: Program, options: StepOptions) -> tuple[LogRatio, int]:
+def _estimator(program: Program, options: StepOptions) -> tuple[Estimator, int]:
+    """The estimator and the draws of one step."""
     if options.elbo is None:
-        return program_log_ratio, options.num_particles or default_num_particles(program)
+        particles = options.num_particles or default_particles(program, options.estimator)
+        return options.estimator, particles * options.estimator.draws_inside
     kind, particles = type(options.elbo), int(getattr(options.elbo, "num_particles", 1))
     if kind is TraceMeanField_ELBO:
-        return mean_field_log_ratio, particles
+        return Total(mean_field_log_ratio), particles
     if kind is (TraceEnum_ELBO if program.sites.enumerated else Trace_ELBO):
-        return program_log_ratio, particles
+        return Total(), particles
     raise CaptureError(f"{kind.__name__} is run by Pyro; compiled are Trace_ELBO and TraceMeanField_ELBO")
 
 
@@ -186,7 +192,7 @@ def _compiled(
 ) -> Steps:
     started = time.perf_counter()
     steps = CompiledSteps(svi, backend, options.batches() if options.batches else None)
-    elbo = type(options.elbo).__name__ if options.elbo else _pyro_name(program)
+    elbo = type(options.elbo).__name__ if options.elbo else _name(program, options.estimator)
     return Steps(
         maker=steps,
         adjustable=options.optimizer is None,
@@ -195,18 +201,20 @@ def _compiled(
         note=note,
         elbo=elbo,
         optimizer=optimizer_name(options.optimizer),
-        num_particles=svi.elbo.num_particles,
+        num_particles=svi.elbo.num_particles // svi.elbo.estimator.draws_inside,
         coordinates=options.coordinates,
         seconds={"capture": captured, "compile": time.perf_counter() - started},
     )
 
 
-def _pyro_name(program: Program) -> str:
+def _name(program: Program, estimator: Estimator) -> str:
+    if not isinstance(estimator, Total):
+        return EstimatorELBO.__name__
     return (TraceEnum_ELBO if program.sites.enumerated else Trace_ELBO).__name__
 
 
 def _eager(program: Program, guide: Guide, options: StepOptions, note: str) -> Steps:
-    objective, count = _objective(program, guide, options.num_particles, options.elbo)
+    objective, count = _objective(program, guide, options)
     batches = options.batches() if options.batches else None
     if options.optimizer is None:
         rule = Adam(options.step_size, BETAS, EPSILON)
@@ -227,9 +235,12 @@ def _eager(program: Program, guide: Guide, options: StepOptions, note: str) -> S
     )
 
 
-def _objective(program: Program, guide: Guide, num_particles: int | None, elbo: ELBO | None) -> tuple[ELBO, int]:
-    if elbo is not None:
-        return elbo, int(getattr(elbo, "num_particles", 1))
+def _objective(program: Program, guide: Guide, options: StepOptions) -> tuple[ELBO, int]:
+    num_particles, estimator = options.num_particles, options.estimator
+    if options.elbo is not None:
+        return options.elbo, int(getattr(options.elbo, "num_particles", 1))
+    if not isinstance(estimator, Total) or callable(getattr(guide, "strata", None)):
+        return _estimated(program, guide, estimator, num_particles)
     kind = TraceEnum_ELBO if program.sites.enumerated else Trace_ELBO
     wanted = default_num_particles(program) if num_particles is None else num_particles
     plates: dict[str, Any] = {"max_plate_nesting": program.sites.max_plate_nesting}
@@ -239,3 +250,11 @@ def _objective(program: Program, guide: Guide, num_particles: int | None, elbo: 
         return VmappedTrace_ELBO(num_particles=wanted, **plates), wanted
     used = num_particles or 1
     return kind(num_particles=used, **plates), used
+
+
+def _estimated(program: Program, guide: Guide, estimator: Estimator, num_particles: int | None) -> tuple[ELBO, int]:
+    if num_particles is None:
+        together = can_vmap_particles(program, guide, estimator)
+        num_particles = default_particles(program, estimator) if together else estimator.fewest
+    elbo = EstimatorELBO(estimator, program, num_particles=num_particles)
+    return elbo, num_particles

@@ -5,6 +5,7 @@ from ppl_models.program.data import Arguments, Data, prepare_arguments
 from ppl_models.program.first_run import check_guide_covers, first_run
 from ppl_models.program.isolation import isolated
 from ppl_models.program.parameters import Parameters
+from ppl_models.program.placed import PlacedProgram, placed
 from ppl_models.program.program import Program, build_program
 from ppl_models.program.sites import Site, Sites
 
@@ -12,6 +13,7 @@ __all__ = [
     "Arguments",
     "Data",
     "Parameters",
+    "PlacedProgram",
     "Program",
     "Site",
     "Sites",
@@ -21,5 +23,6 @@ __all__ = [
     "first_run",
     "isolated",
     "map_draws",
+    "placed",
     "prepare_arguments",
 ]

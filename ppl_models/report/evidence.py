@@ -13,6 +13,7 @@ from ppl_models.errors import DataError, OptionError, PPLError
 from ppl_models.inference import Fit
 from ppl_models.program import Program, Site
 from ppl_models.seeds import child_seed
+from ppl_models.workflow import AutoFit
 from ppl_models.workflow.baseline import tree_gates
 from ppl_models.workflow.judging import log_ratio_of
 
@@ -139,11 +140,14 @@ def _evidence(
     name: str, fit: Fit, verdict: Verdict, baseline: Sample | None, num_draws: int, predictions: bool
 ) -> Evidence:
     seed = verdict.config.get("seed", 0)
-    tree = fit.sample(num_draws, seed=child_seed(seed, "check"))
+    # A fit chosen by evidence gives corrected draws; here the guide's own are shown beside the corrected ones.
+    tree = (fit.plain if isinstance(fit, AutoFit) and fit.has_density else fit).sample(
+        num_draws, seed=child_seed(seed, "check")
+    )
     draws = labelled_draws(tree["posterior"].to_dataset())
     own = Sample(GUIDE, name, draws.labels, draws.values.reshape(-1, len(draws.labels)))
     log_ratio = log_ratio_of(tree)
-    corrected = None if fit.point else _psis_sample(own, log_ratio, verdict, seed)
+    corrected = _psis_sample(own, log_ratio, verdict, seed) if fit.has_density else None
     # where k-hat is too large these draws are a few points over and over: better than nothing, not beside a baseline
     usable = baseline is None or _khat_passed(verdict)
     samples = [own, *([corrected] if corrected and usable else []), *([baseline] if baseline else [])]
@@ -155,7 +159,7 @@ def _evidence(
         samples=tuple(samples),
         log_ratio=log_ratio,
         # the log density at a point bounds no evidence
-        elbo=(float("nan"), float("nan")) if fit.point else _elbo(log_ratio),
+        elbo=_elbo(log_ratio) if fit.has_density else (float("nan"), float("nan")),
         positive=tuple(site.name for site in fit.program.sites.latent if _is_positive(site, own)),
         latents=labels,
         predicted=_predicted(fit, seed) if predictions else (),

@@ -68,7 +68,7 @@ def plates(evidence: Evidence) -> list[Plate]:
             "the fit was stationary and its iterates were averaged. The curve should be level there.",
         )
     )
-    if not fit.point:
+    if fit.has_density:
         found.append(
             _plate(
                 "Importance weights",

@@ -11,7 +11,7 @@ import xarray as xr
 
 from ppl_models.diagnostics import Check, baseline_gates, gates_passed
 from ppl_models.errors import BaselineWarning, PPLWarning
-from ppl_models.inference import sample_chains
+from ppl_models.inference import Fit, sample_chains
 from ppl_models.posterior import Coords, Dims
 from ppl_models.program import Data
 
@@ -26,6 +26,8 @@ def sample(
     kernel: str = "nutpie",
     target_accept: float = 0.9,
     parameters: Mapping[str, torch.Tensor] | None = None,
+    init: Fit | None = None,
+    max_seconds: float | None = None,
     seed: int = 0,
     dtype: torch.dtype = torch.float64,
     backend: str = "auto",
@@ -48,6 +50,9 @@ def sample(
             baseline must not diverge; nearer to 1 for funnels.
         parameters: values of the model's `pyro.param`s, for instance `fit.parameters`; None holds them at their
             initial values.
+        init: a fit of the same model: the chains run in coordinates in which it is a standard normal, and start around
+            it, which shortens warm-up and takes correlations out. They sample the same posterior.
+        max_seconds: nutpie gives up after this time; None waits.
         seed: seed of everything random.
         dtype: floating dtype of the log density.
         backend: what computes the log density: "auto", "native", "inductor" or "eager".
@@ -64,6 +69,7 @@ def sample(
 
     Raises:
         DataError, ModelError, OptionError, UnknownNameError: the message names the argument or site.
+        TimeoutError: `max_seconds` were used up.
 
     Warns:
         PPLWarning: the model has `pyro.param`s, and no `parameters` were given for them.
@@ -78,6 +84,8 @@ def sample(
         kernel=kernel,
         target_accept=target_accept,
         parameters=parameters,
+        init=init,
+        max_seconds=max_seconds,
         seed=seed,
         dtype=dtype,
         backend=backend,

@@ -1,4 +1,4 @@
-"""`ppl.check`: everything that can be said about a fit, with a baseline or without one."""
+"""Everything that can be said about one guide's fit, with a baseline or without one."""
 
 import math
 import warnings
@@ -20,6 +20,7 @@ from ppl_models.diagnostics import (
     check_joint,
     check_joint_with_psis,
     check_khat,
+    check_method,
     check_spread,
     check_stationarity,
     check_status,
@@ -32,43 +33,28 @@ from ppl_models.diagnostics import (
     unmeasured_table,
 )
 from ppl_models.diagnostics.labelled import labelled_draws
-from ppl_models.errors import BaselineWarning, DataError, OptionError
+from ppl_models.errors import BaselineWarning, DataError
 from ppl_models.inference import Fit
 from ppl_models.inference.course import CONVERGED, tolerance_of
-from ppl_models.options import check_count
+from ppl_models.inference.methods import SVI
 from ppl_models.program.sites import Site
-from ppl_models.seeds import check_seed, child_seed
+from ppl_models.seeds import child_seed
 from ppl_models.workflow.baseline import failed_gates, tree_gates
 
-MIN_DRAWS = 10_000
 SAME_DATA = 1e-5  # relative; single precision stores data so
 
 
-def check(fit: Fit, *, baseline: xr.DataTree | None = None, num_draws: int = MIN_DRAWS, seed: int = 0) -> Verdict:
-    """Judge a fit.
+def check_fit(fit: Fit, *, baseline: xr.DataTree | None, num_draws: int, seed: int, corrected: bool = False) -> Verdict:
+    """Judge a fit; `ppl_models.check` documents the arguments.
 
     Args:
-        fit: what `ppl.fit` returned.
-        baseline: draws of the same posterior by MCMC, as from `ppl.sample`; None judges the fit by its own importance
-            weights, which cannot see a mode that the guide missed.
-        num_draws: draws of the guide to judge; at least 10,000.
-        seed: seed of these draws.
-
-    Returns:
-        The verdict ("trust", "correct" or "reject") with its checks, its table of errors by scalar parameter, k-hat and
-        the reasons in words.
-
-    Raises:
-        DataError: fit and baseline do not hold the same parameters or were made from other data, or the baseline is a
-            fit's own draws.
-        OptionError: an option is out of its range.
-
-    Warns:
-        BaselineWarning: the baseline fails its own gates, and is set aside.
+        fit: what was fitted.
+        baseline: draws by MCMC; None for none.
+        num_draws: draws of the guide.
+        seed: of these draws.
+        corrected: whether the fit's user gets its draws corrected by their importance weights: then those are judged.
     """
-    if not isinstance(fit, Fit):
-        raise OptionError(f"fit: found {type(fit).__name__}, wanted the result of ppl.fit.")
-    tree = fit.sample(check_count("num_draws", num_draws, least=MIN_DRAWS), seed=child_seed(check_seed(seed), "check"))
+    tree = fit.sample(num_draws, seed=child_seed(seed, "check"))
     draws = tree["posterior"].to_dataset()
     soundness = _soundness(fit, draws)
     log_ratio = log_ratio_of(tree)
@@ -85,12 +71,12 @@ def check(fit: Fit, *, baseline: xr.DataTree | None = None, num_draws: int = MIN
             )
     return decide(
         khat,
-        **_compared(fit, draws, log_ratio, khat, soundness, reference, gates_passed(gates)),
+        **_compared(fit, draws, log_ratio, khat, soundness, reference, gates_passed(gates), corrected),
         gates=gates,
         soundness=() if fit.point else soundness,
         optimisation=(
             check_status(fit.status),
-            _arrival(fit),
+            check_optimum(fit),
         ),
         point_estimate=fit.point,
         note=fit.note,
@@ -98,8 +84,10 @@ def check(fit: Fit, *, baseline: xr.DataTree | None = None, num_draws: int = MIN
     )
 
 
-def _arrival(fit: Fit) -> Check:
-    """Whether the optimisation had arrived: by its own account of stages where it made one, else by its losses."""
+def check_optimum(fit: Fit) -> Check:
+    """Whether the optimisation had arrived: by its own account where it gave one, else by its losses."""
+    if fit.method != SVI:
+        return check_method(fit.status, **fit.evidence.get("arrival", {}))
     if fit.config.get("held_out"):
         return check_held_out(fit.status)
     last = fit.stages[-1] if fit.stages else None
@@ -139,9 +127,11 @@ def _free(array: xr.DataArray, site: Site) -> xr.DataArray:
 
 
 def _khat(fit: Fit, log_ratio: np.ndarray, soundness: Sequence[Check]) -> Check:
-    if not fit.point and all(check.passed for check in soundness):
+    if fit.has_density and all(check.passed for check in soundness):
         return check_khat(log_ratio)
-    obstacle = "a point has no density" if fit.point or soundness[0].passed else "the draws are not finite"
+    obstacle = "the draws are not finite"
+    if fit.point or soundness[0].passed:
+        obstacle = "a point has no density" if fit.point or fit.has_density else "particles have no density"
     return Check("k-hat", math.nan, khat_limit(len(log_ratio)), None, "", detail=obstacle)
 
 
@@ -153,12 +143,19 @@ def _compared(
     soundness: Sequence[Check],
     reference: xr.Dataset | None,
     passed: bool,
+    corrected: bool,
 ) -> dict[str, Any]:
     """The tables and joint checks that `decide` takes."""
     unmeasured = unmeasured_table(labelled_draws(draws).labels)
     if reference is not None and passed:
         if not soundness[0].passed:
             return {"baseline_table": unmeasured}
+        if corrected:
+            weights = psis_weights(log_ratio)[0]
+            return {
+                "baseline_table": compare(draws, reference, log_weights=weights),
+                "joint": check_joint(draws, reference, log_weights=weights),
+            }
         found = {"baseline_table": compare(draws, reference), "joint": check_joint(draws, reference)}
         if khat.passed:
             weights = psis_weights(log_ratio)[0]

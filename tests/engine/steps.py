@@ -9,7 +9,7 @@ import torch
 import guides as families
 from ppl_models.engine import Adam, CompiledSteps, SviGraph, elbo_function
 from ppl_models.program import build_program
-from ppl_models.program.elbo import program_log_ratio
+from ppl_models.program.estimators import Total
 
 BETAS = (0.9, 0.99)
 
@@ -64,14 +64,14 @@ class _PlainRunner:
 
 
 @contextmanager
-def elbo_of(model, data, guide="normal", *, particles=1, log_ratio=program_log_ratio, dtype=torch.float64):
+def elbo_of(model, data, guide="normal", *, particles=1, estimator=None, dtype=torch.float64):
     """The ELBO of a guide, inside its program's world."""
     program = build_program(model, data, dtype=dtype)
     with program.isolated(seed=1, full_data=False, num_threads=1):
         used = families.make(guide, program.model) if isinstance(guide, str) else guide
         used(*program.arguments.args, **program.arguments.kwargs)
         program.model(*program.arguments.args, **program.arguments.kwargs)
-        yield elbo_function(program, used, log_ratio, particles)
+        yield elbo_function(program, used, estimator or Total(), particles)
 
 
 def compiled(elbo, backend, optimizer=None, batches=None):

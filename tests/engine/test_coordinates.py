@@ -64,7 +64,7 @@ def steps_of(kind, *, coordinates=True, seed=7):
             objective = Replayed(elbo, elbo.draw_noise(1_000))
             steps = EagerSteps(elbo.program, elbo.guide, objective, rule, chosen)
         else:
-            inside = elbo_function(elbo.program, elbo.guide, elbo.log_ratio, 2, coordinates=chosen)
+            inside = elbo_function(elbo.program, elbo.guide, elbo.estimator, 2, coordinates=chosen)
             steps = CompiledSteps(SviGraph(inside, rule), Plain() if kind == "plain" else COMPILERS[kind])
         torch.manual_seed(seed)
         yield steps, elbo, chosen

@@ -25,6 +25,7 @@ from ppl_models.engine.noise import NoiseTape
 from ppl_models.program import build_program
 from ppl_models.program.batching import OutOfPlaceRandomness
 from ppl_models.program.elbo import mean_field_log_ratio, program_log_ratio
+from ppl_models.program.estimators import Total
 
 pytestmark = pytest.mark.native
 
@@ -100,7 +101,7 @@ def prepared(name, guide, *, kind=None, log_ratio=program_log_ratio, particles=1
         with torch.no_grad():
             for tensor in learned:
                 tensor.add_(0.03 * torch.randn_like(tensor))
-        svi = SviGraph(elbo_function(program, guide, log_ratio, particles), Adam(STEP_SIZE, BETAS))
+        svi = SviGraph(elbo_function(program, guide, Total(log_ratio), particles), Adam(STEP_SIZE, BETAS))
         kind = kind or (TraceEnum_ELBO if problem.enumerated else Trace_ELBO)
         pyro_elbo = kind(num_particles=particles, max_plate_nesting=program.sites.max_plate_nesting)
         yield Pair(svi, problem.model, guide, pyro_elbo, learned)

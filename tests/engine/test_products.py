@@ -89,3 +89,31 @@ def test_gradient_of_a_broadcast_product_is_a_matrix_product_too():
 
     found = rewritten(function, randn(100, 20), randn(16, 20))
     assert found.count(aten.mm.default) == 2
+
+
+SOLVES = {
+    "vectors": (lambda a, b: torch.linalg.solve_triangular(a.tril(), b[..., None], upper=False), (5, 5), (7, 5)),
+    "with an axis in front": (
+        lambda a, b: torch.linalg.solve_triangular(a.triu()[None], b, upper=True),
+        (5, 5),
+        (7, 5, 2),
+    ),
+    "two axes": (lambda a, b: torch.linalg.solve_triangular(a.tril().mT, b, upper=True), (4, 4), (3, 2, 4, 1)),
+}
+
+
+@pytest.mark.parametrize("name", SOLVES)
+def test_solves_with_one_matrix_become_one(name):
+    function, first, second = SOLVES[name]
+    matrix = randn(*first) + 10.0 * torch.eye(first[0], dtype=torch.float64)
+    found = rewritten(function, matrix, randn(*second))
+    solve = found.index(aten.linalg_solve_triangular.default)
+    assert found[solve - 1] is aten.view.default or found[solve - 1] is aten.reshape.default
+
+
+def test_solves_with_a_matrix_each_stay():
+    def function(a, b):
+        return torch.linalg.solve_triangular(a.tril(), b, upper=False)
+
+    matrices = randn(3, 4, 4) + 10.0 * torch.eye(4, dtype=torch.float64)
+    assert rewritten(function, matrices, randn(3, 4, 1)) == [aten.tril.default, aten.linalg_solve_triangular.default]

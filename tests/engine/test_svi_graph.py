@@ -20,11 +20,12 @@ from torch.utils.data import DataLoader, TensorDataset
 import ppl_models as ppl
 from engine.steps import BETAS, Plain, by_hand, compiled, delta_guide, elbo_of, losses_of
 from ppl_models.engine import COMPILERS, Adam, CaptureError, CompiledSteps, SviGraph
-from ppl_models.engine import svi_graph as module
+from ppl_models.engine import compiled_steps as module
 from ppl_models.errors import DataError
 from ppl_models.inference.fault import describe_fault
 from ppl_models.program.batches import batches
 from ppl_models.program.elbo import mean_field_log_ratio
+from ppl_models.program.estimators import Total
 
 NATIVE = pytest.param(COMPILERS["native"], marks=pytest.mark.native, id="native")
 INDUCTOR = pytest.param(COMPILERS["inductor"], marks=pytest.mark.native, id="inductor")
@@ -88,7 +89,7 @@ def test_several_particles_are_the_mean_of_single_ones(backend):
         torch.manual_seed(7)
         noise = elbo.draw_noise(1_000)
         flat = elbo.flat_parameters()
-        singles = [-elbo.particle(flat, noise[0][0, one], noise[1][0, one], []) for one in range(3)]
+        singles = [-elbo.particle(flat, noise[0][0, one], noise[1][0, one], [])["log_ratio"] for one in range(3)]
     close(losses, wanted)
     assert losses[0] == pytest.approx(float(torch.stack(singles).mean()), rel=1e-12)
 
@@ -109,7 +110,7 @@ def test_the_mean_field_estimator_takes_divergences_in_closed_form():
         scale = pyro.param("scale", torch.tensor([0.3, 2.0]), constraint=dist.constraints.positive)
         pyro.sample("weights", dist.Normal(pyro.param("loc", torch.tensor([0.1, -0.2])), scale).to_event(1))
 
-    with elbo_of(regression, DATA, guide, log_ratio=mean_field_log_ratio) as elbo:
+    with elbo_of(regression, DATA, guide, estimator=Total(mean_field_log_ratio)) as elbo:
         loc, scale = (pyro.param(name).detach() for name in ("loc", "scale"))
         normal, uniform = (part[0] for part in elbo.draw_noise(1))
         divergence = (0.5 * (scale**2 + loc**2 - 1) - scale.log()).sum()
@@ -287,9 +288,9 @@ import json, os, signal, threading, time
 import pyro, torch
 import ppl_models as ppl
 from closed_forms import DATA, regression
-from ppl_models.engine import svi_graph
+from ppl_models.engine import compiled_steps
 
-started, sent, run = [], [], svi_graph.CompiledSteps.run
+started, sent, run = [], [], compiled_steps.CompiledSteps.run
 
 def interrupt():
     time.sleep(0.3)
@@ -302,7 +303,7 @@ def watched(steps, factors, losses):
         threading.Thread(target=interrupt).start()
     run(steps, factors, losses)
 
-svi_graph.CompiledSteps.run = watched
+compiled_steps.CompiledSteps.run = watched
 fit = ppl.fit(regression, DATA, guide="normal", seed=1, num_particles=1, backend="native",
               optimizer=pyro.optim.Adam({"lr": 1e-3}), max_steps=10**9)
 print(json.dumps({

@@ -153,6 +153,12 @@ def test_every_option_is_accepted_and_documented(name):
         "dependencies": "linear",
         "num_transforms": 1,
         "hidden_dims": [16],
+        "bins": 4,
+        "num_components": 2,
+        "covariance": "diagonal",
+        "num_steps": 2,
+        "base": "dense",
+        "num_particles": 3,
     }
     data = hierarchy_data()
     family = guides.FAMILIES[name]
@@ -177,6 +183,12 @@ def test_unknown_family_lists_the_nearest_first():
         ("low_rank", {"rank": 0}, "'rank': 0, wanted a positive integer"),
         ("iaf", {"num_transforms": 1.5}, "'num_transforms': 1.5"),
         ("iaf", {"hidden_dims": [0]}, "'hidden_dims': 0"),
+        ("realnvp", {"hidden_dims": [0]}, "'hidden_dims': 0"),
+        ("realnvp", {"num_transforms": 0}, "'num_transforms': 0"),
+        ("neural_spline", {"bins": 0.5}, "'bins': 0.5"),
+        ("neural_spline", {"num_transforms": 0}, "'num_transforms': 0"),
+        ("mixture", {"num_components": 0}, "'num_components': 0"),
+        ("mixture", {"covariance": "ful"}, "'covariance': 'ful', wanted 'full', 'diagonal' or None"),
         ("normal", {"init_scale": -1.0}, "init_scale: -1.0, wanted a positive number"),
     ],
 )

@@ -11,13 +11,17 @@ from ppl_models.progress import Update
 
 @dataclass(frozen=True)
 class ChainSettings:
-    """How to run chains: how many, how long, and the acceptance statistic that warm-up aims the step size at."""
+    """How to run chains: how many, how long, and the acceptance statistic that warm-up aims the step size at.
+
+    `deadline` is the `time.perf_counter()` at which a kernel that can gives up, with a `TimeoutError`; None for never.
+    """
 
     chains: int
     warmup: int
     draws: int
     target_accept: float
     seed: int
+    deadline: float | None = None
 
 
 @dataclass(frozen=True)

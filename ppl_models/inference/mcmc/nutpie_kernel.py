@@ -1,6 +1,7 @@
 """The nutpie kernel: NUTS in Rust, with mass-matrix adaptation from gradients (Seyboldt et al. 2024)."""
 
 import os
+import time
 import warnings
 from typing import Any
 
@@ -23,6 +24,7 @@ STATS = {
     "mean_tree_accept": "acceptance_rate",
 }
 """nutpie's names of the statistics that are kept, and ArviZ's."""
+MIN_WAIT = 0.1
 
 
 class RejectedPointError(ArithmeticError):
@@ -68,7 +70,7 @@ def run_nutpie(density: CompiledDensity, settings: ChainSettings, update: Update
             target_accept=settings.target_accept,
             blocking=False,
         )
-        result = _wait(sampler)
+        result = _wait(sampler, settings.deadline)
     except RuntimeError:
         if no_start:
             # nutpie wraps what its workers raise, with a trace of its own stack.
@@ -105,11 +107,16 @@ def _callback_model(density: CompiledDensity, start: StartFunction) -> Any:
     )
 
 
-def _wait(sampler: Any) -> Any:
+def _wait(sampler: Any, deadline: float | None) -> Any:
     # nutpie's own waiting takes Ctrl-C for the end of the run, and a part of the draws for all of them; and after an
     # error its other chains would go on running the model behind our back.
     try:
-        return sampler.wait()
+        if deadline is None:
+            return sampler.wait()
+        return sampler.wait(timeout=max(MIN_WAIT, deadline - time.perf_counter()))
+    except TimeoutError:
+        sampler.cancel()
+        raise TimeoutError("max_seconds were used up before the chains had ended.") from None
     except BaseException:
         sampler.cancel()
         raise

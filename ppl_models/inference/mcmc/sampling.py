@@ -10,13 +10,15 @@ import xarray as xr
 
 from ppl_models.engine import check_backend, compile_density
 from ppl_models.errors import ModelError, OptionError
+from ppl_models.inference.fit_result import Fit
 from ppl_models.inference.mcmc.chains import ChainSettings, Kernel
 from ppl_models.inference.mcmc.nutpie_kernel import run_nutpie
 from ppl_models.inference.mcmc.pyro_nuts import run_pyro_nuts
+from ppl_models.inference.preconditioning.initial import normal_of_fit
 from ppl_models.inference.private import private_copy
-from ppl_models.options import check_choice, check_count
+from ppl_models.options import check_choice, check_count, check_positive
 from ppl_models.posterior import Coords, Dims, Labels, check_include, data_groups, extra_groups, make_tree
-from ppl_models.program import Data, Program, build_program, map_draws
+from ppl_models.program import Data, Program, build_program, map_draws, placed
 from ppl_models.progress import progress_bar
 from ppl_models.seeds import check_seed, child_seed
 from ppl_models.versions import versions
@@ -34,6 +36,8 @@ def sample_chains(
     kernel: str = "nutpie",
     target_accept: float = 0.9,
     parameters: Mapping[str, torch.Tensor] | None = None,
+    init: Fit | None = None,
+    max_seconds: float | None = None,
     seed: int = 0,
     dtype: torch.dtype = torch.float64,
     backend: str = "auto",
@@ -49,6 +53,7 @@ def sample_chains(
         check_count("draws", draws),
         _check_target(target_accept),
         check_seed(seed),
+        None if max_seconds is None else time.perf_counter() + check_positive("max_seconds", max_seconds),
     )
     run = KERNELS[check_choice("kernel", kernel, KERNELS)]
     check_backend(backend)
@@ -58,6 +63,8 @@ def sample_chains(
     if parameters is not None:
         program = program.with_parameters(program.parameters.replaced(parameters))
     labels = Labels(coords or {}, dims or {}).of_program(program)
+    if init is not None:
+        program = _placed_by(init, program)
     with program.isolated(seed=child_seed(seed, "mcmc"), num_threads=1):
         started = time.perf_counter()
         density = compile_density(program, backend)
@@ -85,6 +92,7 @@ def sample_chains(
             "target_accept": target_accept,
             "seed": seed,
             "dtype": str(dtype).removeprefix("torch."),
+            "init": init.guide_name if init is not None else "",
             "fixed_parameters": sorted(program.parameters.values),
             "versions": versions(),
         },
@@ -92,6 +100,15 @@ def sample_chains(
     return make_tree(
         {"posterior": values, "sample_stats": result.stats, **extra, **data_groups(program)}, labels, attrs=attrs
     )
+
+
+def _placed_by(init: Fit, program: Program) -> Program:
+    """The program in coordinates in which a fit of it is a standard normal."""
+    if not isinstance(init, Fit):
+        raise OptionError(f"init: found {type(init).__name__}, wanted a fit of the same model, from ppl.fit.")
+    normal = normal_of_fit(init, program)
+    mean, root = (torch.as_tensor(part, dtype=program.dtype) for part in (normal.mean, normal.root))
+    return placed(program, mean, root)
 
 
 def _expand(program: Program, flat: np.ndarray) -> dict[str, np.ndarray]:

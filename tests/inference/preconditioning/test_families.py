@@ -56,8 +56,10 @@ def backwards(y):
 DIM = 8
 NUM_DRAWS = 200
 CLASSES = (AutoNormal, AutoDiagonalNormal, AutoMultivariateNormal, AutoLowRankMultivariateNormal, AutoStructured)
+NAMES = [name for name in guides.names() if guides.FAMILIES[name].density]
+"""Particles have no density, are not fitted by SVI, and have locations alone."""
 MAKERS = {
-    **{name: (lambda model, name=name: guides.make(name, model)) for name in guides.names()},
+    **{name: (lambda model, name=name: guides.make(name, model)) for name in NAMES},
     **{kind.__name__: kind for kind in (*CLASSES, AutoDelta)},
 }
 WITHOUT_SIMPLEX = {"delta", "AutoDelta"}
@@ -153,6 +155,50 @@ def test_a_diagonal_guide_has_them_too():
         np.testing.assert_allclose(guide.scale.detach(), normal.conditional_scale[order], rtol=1e-9)
 
 
+@pytest.mark.parametrize("name", ["student_t", "full_rank_student_t"])
+def test_a_student_t_has_the_normals_scales_and_its_own_tails(name):
+    normal = normal_of(spread=3.0)
+    with made(MAKERS[name]) as (program, guide):
+        coordinates = start(guide, program, normal)
+        if name == "student_t":
+            np.testing.assert_allclose(site_values(guide.locs, program), normal.mean, rtol=1e-14)
+            np.testing.assert_allclose(site_values(guide.scales, program), normal.conditional_scale, rtol=1e-9)
+            np.testing.assert_allclose(site_values(guide.dfs, program), 10.0, rtol=1e-12)
+            assert int((~coordinates.watched).sum()) == DIM
+        else:
+            order = positions(guide, program)
+            factor = (guide.scale[:, None] * guide.scale_tril).detach().numpy() / normal.scale[order][:, None]
+            wanted = covariance(normal)[np.ix_(order, order)] / np.outer(normal.scale[order], normal.scale[order])
+            np.testing.assert_allclose(factor @ factor.T, wanted, atol=1e-10)
+            assert guide.df.item() == pytest.approx(10.0, rel=1e-12)
+            assert int((~coordinates.watched).sum()) == 1
+
+
+@pytest.mark.parametrize("kind", ["full", "diagonal"])
+def test_a_mixtures_components_are_spread_over_the_normal(kind):
+    normal = normal_of(spread=3.0)
+    with made(lambda model: guides.make("mixture", model, num_components=4, covariance=kind)) as (program, guide):
+        coordinates = start(guide, program, normal)
+        order = positions(guide, program)
+        unit = normal.scale[order]
+        locs = guide.locs.detach().numpy()
+        np.testing.assert_allclose(start_of(guide, program), normal.mean, rtol=1e-10)
+        away = np.linalg.solve(normal.root, (locs[:, np.argsort(order)] - normal.mean).T)
+        assert 0.3 < away.std() < 1.5
+        assert np.abs(locs[0] - locs[1]).max() > 0.0
+        if kind == "full":
+            factors = (guide.scales[..., None] * guide.scale_trils).detach().numpy() / unit[:, None]
+            wanted = covariance(normal)[np.ix_(order, order)] / np.outer(unit, unit)
+            for factor in factors:
+                np.testing.assert_allclose(factor @ factor.T, wanted, atol=1e-10)
+        else:
+            np.testing.assert_allclose(
+                guide.scales.detach(), np.tile(normal.conditional_scale[order], (4, 1)), rtol=1e-9
+            )
+        np.testing.assert_allclose(guide.weights.detach(), 0.25, rtol=1e-12)
+        assert not coordinates.watched.any()
+
+
 @pytest.mark.parametrize("rank", [1, 3, DIM])
 def test_a_low_rank_guide_has_the_factors(rank):
     normal = normal_of(spread=3.0)
@@ -172,7 +218,7 @@ def test_a_low_rank_guide_has_the_factors(rank):
             np.testing.assert_allclose(relative, matrix / np.outer(unit, unit), atol=0.01)
 
 
-@pytest.mark.parametrize("name", ["iaf", "laplace"])
+@pytest.mark.parametrize("name", ["iaf", "realnvp", "neural_spline", "laplace"])
 def test_flows_and_laplace_have_location_and_marginal_scale(name):
     normal = normal_of(spread=3.0)
     with made(MAKERS[name]) as (program, guide):
@@ -180,10 +226,10 @@ def test_flows_and_laplace_have_location_and_marginal_scale(name):
         start(guide, program, normal)
         order = positions(guide, program)
         np.testing.assert_allclose(guide.loc.detach(), normal.mean[order], rtol=1e-14)
-        if name == "iaf":
+        if name != "laplace":
             np.testing.assert_allclose(guide.scale.detach(), normal.scale[order], rtol=1e-9)
             assert torch.equal(held()[2 * DIM :], before[2 * DIM :])
-        assert is_flow(guide) == (name == "iaf")
+        assert is_flow(guide) == (name != "laplace")
 
 
 @pytest.mark.parametrize("name", sorted(WITHOUT_SIMPLEX))
@@ -284,6 +330,7 @@ def test_every_coordinate_counts(name):
             ones += coordinates.gradient(coordinates.start + 0.1, weights).abs()
         idle = int((ones == 0).sum())
     over = {"full_rank": 28, "AutoMultivariateNormal": 28, "AutoStructured": 1 + 1 + 3, "structured": 1 + 1}
+    over |= {"full_rank_student_t": 28, "mixture": 3 * 28}
     assert idle <= over.get(name, 0)
 
 
@@ -368,7 +415,9 @@ def test_normals_without_correlations_serve_every_family(name):
             )
 
 
-@pytest.mark.parametrize("name", [n for n in MAKERS if n not in {"iaf", "laplace"}])
+@pytest.mark.parametrize(
+    "name", [n for n in MAKERS if n not in {"iaf", "realnvp", "neural_spline", "laplace", "mixture", "dais"}]
+)
 def test_the_start_is_where_the_guide_is(name):
     with made(MAKERS[name], model_for(name)) as (program, guide):
         found = start_of(guide, program)
@@ -379,7 +428,7 @@ def test_the_start_is_where_the_guide_is(name):
 
 
 def test_families_by_name_are_all_known():
-    for name in guides.names():
+    for name in NAMES:
         with made(MAKERS[name]) as (_, guide):
             assert isinstance(guide, tuple(FAMILIES))
 
@@ -472,7 +521,7 @@ def test_parameters_in_no_block_are_their_own_coordinates():
         assert coordinates.to_parameters(step).tolist() == [1.0, 11.0, 201.0, 8.0]
 
 
-@pytest.mark.parametrize("name", guides.names())
+@pytest.mark.parametrize("name", NAMES)
 def test_a_look_ends_with_its_normal_in_the_guide(name):
     with made(MAKERS[name], model_for(name)) as (program, guide):
         found = precondition(guide, program, 0, init_scale=0.1)

@@ -1,0 +1,140 @@
+"""Importance weights of a draw, one for each datum where its latents are its own."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pyro.distributions.util import scale_and_mask
+from pyro.poutine.indep_messenger import CondIndepStackFrame
+from pyro.poutine.trace_struct import Trace
+from pyro.poutine.util import site_is_subsample
+
+from ppl_models.errors import OptionError
+from ppl_models.program.estimators.drawing import Guide, Target, draw, is_enumerated, log_p, log_q, model_trace
+from ppl_models.program.nodes import nodes_of
+from ppl_models.program.program import Program
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Log p - log q in nats of one draw.
+
+    Attributes:
+        log_weight: one for each element of the plates that hold every site, unscaled; of shape () where there are none.
+        scale: what each element stands for: plate size over subsample size.
+    """
+
+    log_weight: torch.Tensor
+    scale: torch.Tensor
+
+
+def weights_of(target: Target, guide_trace: Trace, values: Trace | None = None) -> Weights:
+    """The weights of a draw.
+
+    Elements of the plates that hold every site of guide and model are independent, so that the evidence is a product
+    over them and each has a bound of its own; a subsample stands for the sum of all, outside the logarithm. Where a
+    site stands outside (a global latent, alone or with local ones), one latent concerns all data and the weight is that
+    of everything together; a subsample of the data would bend its logarithm, and is refused.
+
+    Args:
+        target: the model with its arguments.
+        guide_trace: the guide at its draw.
+        values: the draw that the model gets, if it is not that trace's; of the same values, with another graph.
+
+    Raises:
+        OptionError: one weight for everything, and data that are a subsample; or sites of one plate with other scales.
+    """
+    values = values or guide_trace
+    if is_enumerated(target):
+        _refuse_subsamples(target, [guide_trace])
+        return _joint(log_p(target, values) - log_q(guide_trace))
+    trace = model_trace(target, values)
+    frames = _shared_frames([*_sites(guide_trace).values(), *_sites(trace).values()])
+    if not frames:
+        _refuse_subsamples(target, [guide_trace, trace])
+        return _joint(torch.as_tensor(trace.log_prob_sum() - guide_trace.log_prob_sum()))
+    axes = sorted(frame.dim for frame in frames if frame.dim is not None)
+    total: Any = 0.0
+    for sign, sites in ((1.0, _sites(trace)), (-1.0, _sites(guide_trace))):
+        for node in sites.values():
+            total = total + sign * _by_datum(node, axes)
+    return Weights(total, torch.as_tensor(_scale(guide_trace, trace), dtype=total.dtype))
+
+
+def _joint(log_weight: torch.Tensor) -> Weights:
+    return Weights(log_weight, torch.ones_like(log_weight))
+
+
+def _sites(trace: Trace) -> dict[str, Any]:
+    """The sites that have a density."""
+    return {
+        name: node
+        for name, node in nodes_of(trace).items()
+        if node["type"] == "sample" and not site_is_subsample(node) and not node["infer"].get("_deterministic")
+    }
+
+
+def _shared_frames(nodes: list[Any]) -> set[CondIndepStackFrame]:
+    frames = [{frame for frame in node["cond_indep_stack"] if frame.vectorized} for node in nodes]
+    named = [{(frame.name, frame.dim) for frame in one} for one in frames]
+    shared = set.intersection(*named) if named else set()
+    return {frame for frame in (frames[0] if frames else ()) if (frame.name, frame.dim) in shared}
+
+
+def _by_datum(node: Any, axes: list[int]) -> torch.Tensor:
+    """A site's log density, summed over all axes but these, which come in order."""
+    log_prob = scale_and_mask(node["fn"].log_prob(node["value"]), mask=node["mask"])
+    log_prob = log_prob.expand(torch.broadcast_shapes(log_prob.shape, node["fn"].batch_shape))
+    others = [axis for axis in range(-log_prob.dim(), 0) if axis not in axes]
+    summed = log_prob.sum(others, keepdim=True) if others else log_prob
+    return summed.reshape([log_prob.shape[axis] for axis in axes])
+
+
+def _scale(*traces: Trace) -> Any:
+    scales = {name: node["scale"] for trace in traces for name, node in _sites(trace).items()}
+    (first, scale), *others = scales.items()
+    for name, other in others:
+        if other is scale or (isinstance(other, (int, float)) and other == scale):
+            continue
+        if isinstance(other, torch.Tensor) and isinstance(scale, torch.Tensor) and torch.equal(other, scale):
+            continue
+        raise OptionError(
+            f"estimator: a weight for each datum needs one scale, and the sites '{first}' and '{name}' have {scale!r} "
+            f"and {other!r}. Scale both, or take 'total'."
+        )
+    return scale
+
+
+def _refuse_subsamples(target: Target, traces: list[Trace]) -> None:
+    subsampled = {
+        frame.name
+        for trace in traces
+        for node in _sites(trace).values()
+        for frame in node["cond_indep_stack"]
+        if frame.full_size is not None and frame.full_size > frame.size
+    }
+    batched = isinstance(target, Program) and target.batched
+    if subsampled or batched:
+        where = f"plate '{min(subsampled)}' holds a subsample" if subsampled else "the data come in batches"
+        raise OptionError(
+            f"estimator: {where}, and a latent or an observation stands outside of it. One weight for everything needs "
+            "all the data: the logarithm of a mean of scaled weights is no bound. Take 'total', or give all the data."
+        )
+
+
+def check_weights(target: Target, guide: Guide) -> None:
+    """Refuse what has no weights.
+
+    Raises:
+        OptionError: as `weights_of`.
+    """
+    with torch.no_grad():
+        weights_of(target, draw(target, guide))
+
+
+def grouped(terms: Mapping[str, torch.Tensor], name: str, draws_inside: int) -> torch.Tensor:
+    """One term in the shape (estimate, draw inside, ...)."""
+    term = terms[name]
+    inside = min(draws_inside, len(term))
+    return term.reshape(len(term) // inside, inside, *term.shape[1:])

@@ -1,0 +1,60 @@
+"""The verdict on a fit whose guide was chosen by evidence: on the draws that it gives, corrected or by MCMC."""
+
+import math
+from dataclasses import replace
+
+import pandas as pd
+import xarray as xr
+
+from ppl_models.diagnostics import Check, Verdict, check_joint, compare, decide, gates_passed, khat_limit
+from ppl_models.diagnostics.labelled import labelled_draws
+from ppl_models.diagnostics.moments import unmeasured_table
+from ppl_models.workflow.auto.result import AutoFit
+from ppl_models.workflow.baseline import tree_gates
+from ppl_models.workflow.judging import check_fit, shared_draws
+
+NO_WEIGHTS = "the draws are those of MCMC, which have no weights"
+
+
+def check_auto(fit: AutoFit, *, baseline: xr.DataTree | None, num_draws: int, seed: int) -> Verdict:
+    """Judge what an `AutoFit` gives; `ppl_models.check` documents the arguments."""
+    if fit.chains is not None:
+        return _check_chains(fit, baseline, num_draws)
+    found = check_fit(fit.plain, baseline=baseline, num_draws=num_draws, seed=seed, corrected=fit.passed)
+    rung = next(rung for rung in fit.rungs if rung.name == fit.chosen)
+    own = tuple(replace(check, name=f"{check.name} (ladder)") for check in rung.checks)
+    if found.reference == "baseline":
+        return replace(found, checks=(*found.checks, *own))
+    if fit.passed:
+        said = "The draws are corrected by their importance weights, and proposals from other starts agree with them."
+        return replace(found, verdict="trust", checks=(*found.checks, *own), reasons=(said, *found.reasons))
+    said = f"No rung of the ladder passed; the best one, {fit.chosen}: {rung.reason}."
+    return replace(found, verdict="reject", checks=(*found.checks, *own), reasons=(said, *found.reasons))
+
+
+def _check_chains(fit: AutoFit, baseline: xr.DataTree | None, num_draws: int) -> Verdict:
+    """Chains are judged by their own gates, and by the baseline where there is one."""
+    assert fit.chains is not None
+    own, draws = tree_gates(fit.chains), fit.chains["posterior"].to_dataset()
+    own = tuple(replace(gate, name=f"{gate.name} (ladder)") for gate in own)
+    khat = Check("k-hat", math.nan, khat_limit(num_draws), None, "", detail=NO_WEIGHTS)
+    config = {"guide": fit.guide_name, "chosen": fit.chosen, "fit": dict(fit.config)}
+    if baseline is not None:
+        draws, reference = shared_draws(fit, draws, fit.chains, baseline)
+        gates = tree_gates(baseline)
+        if gates_passed(gates):
+            found = decide(
+                khat,
+                baseline_table=compare(draws, reference),
+                gates=gates,
+                joint=check_joint(draws, reference),
+                config=config,
+            )
+            right = all(check.passed is True for check in found.checks if check.name != "k-hat")
+            verdict = "trust" if right else found.verdict
+            return replace(found, verdict=verdict, checks=(*found.checks, *own), reasons=(SAID, *found.reasons))
+    table: pd.DataFrame = unmeasured_table(labelled_draws(draws).labels)
+    return Verdict("trust", (*own, khat), table, math.nan, (SAID,), "psis", config)
+
+
+SAID = "No guide passed, so the draws are those of NUTS, which passed the gates of a baseline."

@@ -1,0 +1,241 @@
+"""`guide="auto"`: from the cheapest family to the dearest, until one passes its checks."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from ppl_models.diagnostics import Check, check_status
+from ppl_models.errors import GuideError, OptionError, first_line
+from ppl_models.inference import Fit, FitOptions, fit_guide
+from ppl_models.inference.course import DIVERGED
+from ppl_models.inference.flat_guide import FlatGuide
+from ppl_models.options import check_positive
+from ppl_models.program import Data
+from ppl_models.seeds import check_seed, child_seed
+from ppl_models.workflow.auto.chains import sample_from
+from ppl_models.workflow.auto.evidence import Draws, Evidence, Scale, against_others, gather
+from ppl_models.workflow.auto.result import AutoFit, as_auto
+from ppl_models.workflow.auto.rung import Rung, reason_of
+from ppl_models.workflow.auto.steps import LADDER, NUTS, PATHFINDER, SLOW_SECONDS, SLOW_SHARE, Step
+from ppl_models.workflow.judging import check_optimum
+
+NUM_PROBES = 2
+"""Pathfinder runs from starts of their own; a guide is held against those that are not itself."""
+LEAST_SECONDS = 0.1
+MORE_DRAWS_SHARE = 0.05
+"""Share of the seconds left that further draws of one guide may take."""
+SHARED = frozenset(
+    {"guide", "init", "init_scale", "max_seconds", "seed", "dtype", "backend", "coords", "dims", "progress"}
+)
+"""Options that concern every rung."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A fit with its evidence; None where its draws cannot be weighted."""
+
+    fit: Fit
+    evidence: Evidence | None
+
+    @property
+    def khat(self) -> float:
+        """How far its weights are from usable; infinite where there are none."""
+        return self.evidence.found.khat_bound if self.evidence is not None else math.inf
+
+
+@dataclass
+class Climb:
+    """A climb in progress: the problem, the budget, and what was tried."""
+
+    model: Callable[..., Any]
+    data: Data
+    seed: int
+    deadline: float
+    options: FitOptions
+    allow_mcmc: bool
+    rungs: list[Rung] = field(default_factory=list)
+    tried: list[Tried] = field(default_factory=list)
+    probes: dict[int, tuple[Fit, Draws | None]] = field(default_factory=dict)
+    scale: Scale | None = None
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the budget is spent."""
+        return self.deadline - time.perf_counter()
+
+    @property
+    def best(self) -> Tried | None:
+        """The fit with the best weights; among those without any, the last."""
+        return min(reversed(self.tried), key=lambda tried: tried.khat, default=None)
+
+    def scale_of(self, fit: Fit) -> Scale:
+        """Where all rungs are measured."""
+        if self.scale is None:
+            self.scale = Scale(fit.program)
+        return self.scale
+
+
+def choose_guide(model: Callable[..., Any], data: Any, options: FitOptions, *, allow_mcmc: bool) -> AutoFit:
+    """Try the rungs in order; see `ppl_models.fit`.
+
+    Args:
+        model: a Pyro model.
+        data: whole.
+        options: those of the fit; its guide is chosen here.
+        allow_mcmc: whether NUTS may be the last rung.
+
+    Raises:
+        OptionError: an option that concerns one guide or SVI alone was given.
+        GuideError: not one rung could be fitted at all.
+    """
+    started = time.perf_counter()
+    _refuse_foreign(options)
+    seconds = check_positive("max_seconds", options.max_seconds)
+    state = Climb(model, data, check_seed(options.seed), started + seconds, options, allow_mcmc)
+    for step in LADDER:
+        if _passes(state, step):
+            return _result(state, state.tried[-1].fit, step.name, started, passed=True)
+    best = state.best
+    chains = _sample(state, best.fit if best is not None else None) if allow_mcmc else None
+    if best is None:
+        raise GuideError(f"guide 'auto': no family could be fitted. {'; '.join(map(str, state.rungs))}.")
+    if chains is not None:
+        return _result(state, best.fit, NUTS, started, passed=True, chains=chains)
+    name = next(rung.name for rung in state.rungs if rung.fit_name == best.fit.guide_name)
+    return _result(state, best.fit, name, started, passed=False)
+
+
+def _refuse_foreign(options: FitOptions) -> None:
+    for entry in fields(FitOptions):
+        given = getattr(options, entry.name)
+        if entry.name not in SHARED and given != entry.default:
+            raise OptionError(
+                f"{entry.name}: found {given!r} with guide 'auto', which decides that itself. Leave it out, or name "
+                "a guide."
+            )
+
+
+def _passes(state: Climb, step: Step) -> bool:
+    """Fit one rung and judge it."""
+    began = time.perf_counter()
+    obstacle = _obstacle(state, step)
+    if obstacle:
+        state.rungs.append(Rung(step.name, (), False, obstacle, 0.0, 0, ""))
+        return False
+    try:
+        fit = _fitted(state, step)
+    except (GuideError, OptionError) as error:
+        # What a family cannot serve is a reason to climb on; other errors are the user's, and theirs to see.
+        reason, seconds = first_line(error), time.perf_counter() - began
+        state.rungs.append(Rung(step.name, (), False, reason, seconds, 0, ""))
+        return False
+    evidence, checks = _judged(state, fit, step)
+    passed = all(check.passed is True for check in checks)
+    state.tried.append(Tried(fit, evidence))
+    reason = "" if passed else "; ".join(part for part in (reason_of(checks), fit.note) if part)
+    seconds = time.perf_counter() - began
+    state.rungs.append(
+        Rung(step.name, checks, passed, reason, seconds, fit.evaluations, fit.status, fit_name=fit.guide_name)
+    )
+    return passed
+
+
+def _obstacle(state: Climb, step: Step) -> str:
+    if state.scale is not None and state.scale.program.num_dims > step.most_dims:
+        return f"not tried with more than {step.most_dims} latents"
+    if step.slow and state.seconds_left < SLOW_SECONDS:
+        return f"fewer than {SLOW_SECONDS:.0f} seconds were left, and it compiles code"
+    return "" if state.seconds_left > 0.0 else "the seconds were used up"
+
+
+def _fitted(state: Climb, step: Step) -> Fit:
+    if step is PATHFINDER:
+        return _probe(state, 0)[0]
+    best = state.best
+    begin = {"init": best.fit} if step.improves and best is not None else {}
+    share = SLOW_SHARE if step.slow and state.allow_mcmc else 1.0
+    return _fit(state, step, step.name, max_seconds=max(share * state.seconds_left, LEAST_SECONDS), **begin)
+
+
+def _fit(state: Climb, step: Step, purpose: str, **changes: Any) -> Fit:
+    seed = child_seed(state.seed, purpose)
+    return fit_guide(state.model, state.data, replace(state.options, seed=seed, **{**step.options, **changes}))
+
+
+def _probe(state: Climb, number: int) -> tuple[Fit, Draws | None]:
+    """A Pathfinder run from starts of its own, with draws of it; made once."""
+    if number not in state.probes:
+        seconds = max(state.seconds_left, LEAST_SECONDS)
+        fit = _fit(state, PATHFINDER, f"probe {number}", max_seconds=seconds)
+        evidence = _evidence(state, fit, f"probe {number}", max_seconds=0.0)
+        state.probes[number] = fit, evidence.draws if evidence is not None else None
+    return state.probes[number]
+
+
+def _evidence(state: Climb, fit: Fit, purpose: str, max_seconds: float) -> Evidence | None:
+    guide = FlatGuide.of(fit) if fit.status != DIVERGED else None
+    if guide is None:
+        return None
+    seed = child_seed(state.seed, f"draws {purpose}")
+    return gather(guide, state.scale_of(fit), seed, max_seconds=max_seconds)
+
+
+def _judged(state: Climb, fit: Fit, step: Step) -> tuple[Evidence | None, tuple[Check, ...]]:
+    """All checks of a fit; the dearest only where the others passed."""
+    checks = (check_status(fit.status), check_optimum(fit))
+    evidence = _evidence(state, fit, step.name, MORE_DRAWS_SHARE * state.seconds_left)
+    if evidence is None:
+        return None, (*checks, Check("k-hat", math.nan, math.nan, None, "", detail="no density to weight draws by"))
+    checks = (*checks, *evidence.checks)
+    if not all(check.passed is True for check in checks):
+        return evidence, checks
+    return evidence, (*checks, _other_starts(state, fit, evidence))
+
+
+def _other_starts(state: Climb, fit: Fit, evidence: Evidence) -> Check:
+    draws = []
+    for number in range(NUM_PROBES):
+        if number in state.probes and state.probes[number][0] is fit:
+            continue
+        if draws and number not in state.probes:
+            break  # one run from elsewhere will do where there is no other yet
+        found = _probe(state, number)[1]
+        draws += [found] if found is not None else []
+    if not draws:
+        return Check("other starts", math.nan, math.nan, None, "", detail="no other start led to a distribution")
+    return against_others(evidence, draws, state.scale_of(fit).labels)
+
+
+def _sample(state: Climb, fit: Fit | None) -> Any:
+    began = time.perf_counter()
+    options = state.options
+    found = sample_from(
+        fit,
+        state.model,
+        state.data,
+        seed=child_seed(state.seed, NUTS),
+        deadline=state.deadline,
+        common={"backend": options.backend, "coords": options.coords, "dims": options.dims},
+    )
+    reason = found.reason or ("" if found.tree is not None else reason_of(found.checks))
+    seconds = time.perf_counter() - began
+    state.rungs.append(Rung(NUTS, found.checks, found.tree is not None, reason, seconds, found.evaluations, ""))
+    return found.tree
+
+
+def _result(state: Climb, fit: Fit, name: str, started: float, *, passed: bool, chains: Any = None) -> AutoFit:
+    seconds = time.perf_counter() - started
+    return as_auto(
+        fit,
+        {
+            "rungs": tuple(state.rungs),
+            "chosen": name,
+            "passed": passed,
+            "chains": chains,
+            "seconds": seconds,
+            "evaluations": sum(rung.evaluations for rung in state.rungs),
+            "config": {**fit.config, "allow_mcmc": state.allow_mcmc, "auto_seed": state.seed},
+        },
+    )

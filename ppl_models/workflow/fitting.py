@@ -1,0 +1,148 @@
+"""`ppl.fit`: a variational posterior, by a guide of the user's or by the first that passes its checks."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from pyro.infer.elbo import ELBO
+from pyro.optim import PyroOptim
+from torch.utils.data import DataLoader
+
+from ppl_models.inference import Fit, FitOptions, GuideSpec, fit_guide
+from ppl_models.inference.preconditioning.initial import PRIOR_MEDIAN, Init
+from ppl_models.inference.runs import AUTO
+from ppl_models.posterior import Coords, Dims
+from ppl_models.program import Data
+from ppl_models.workflow.auto import choose_guide
+
+
+def fit(
+    model: Callable[..., Any],
+    data: Data | DataLoader[Any],
+    *,
+    guide: GuideSpec,
+    allow_mcmc: bool = True,
+    method: str = AUTO,
+    held_out: Data | DataLoader[Any] | None = None,
+    guide_options: Mapping[str, Any] | None = None,
+    method_options: Mapping[str, Any] | None = None,
+    init: Init | Fit = PRIOR_MEDIAN,
+    max_steps: int | str = AUTO,
+    step_size: float | str = AUTO,
+    max_seconds: float = 300.0,
+    num_starts: int = 1,
+    precondition: bool = True,
+    num_particles: int | None = None,
+    init_scale: float = 0.1,
+    estimator: str = AUTO,
+    estimator_options: Mapping[str, Any] | None = None,
+    elbo: ELBO | None = None,
+    optimizer: PyroOptim | None = None,
+    seed: int = 0,
+    dtype: torch.dtype | None = None,
+    device: str = "cpu",
+    backend: str = "auto",
+    coords: Coords | None = None,
+    dims: Dims | None = None,
+    progress: bool = False,
+) -> Fit:
+    """Fit a guide to a model's posterior: with Pyro's SVI, by another method, or with the guide chosen by evidence.
+
+    Args:
+        model: a Pyro model, function or `PyroModule`; it is not changed, nor is a guide given as a module.
+        data: a mapping, for `model(**data)`, or a tuple, for `model(*data)`. Arrays become tensors. A `DataLoader`
+            gives such a batch for every step, epoch after epoch; scaling to all the data is the model's part
+            (`pyro.plate(name, size, subsample_size=len(batch))` or `pyro.poutine.scale`), and the fit's own draws and
+            checks see the first batch.
+        guide: a family's name (`guides.names()`), an AutoGuide class or instance, a factory `model -> guide`, or a
+            guide function or module; or a method's name, for that method with the family that it fits. "auto" climbs a
+            ladder by cost (mean field with linear response, Pathfinder, full rank, flow, NUTS) and stops at the first
+            rung that passes its checks: k-hat with its spread over replicates, Monte Carlo errors, how far
+            importance weighting moves the moments, agreement with proposals from other starts, convergence. Its result
+            is an `AutoFit`, whose `rungs` keep the evidence; what concerns one guide alone cannot be given with it.
+        allow_mcmc: whether "auto" may end with NUTS, in the coordinates of the best fit, where no guide passes.
+        method: what fits it: "svi", or one of `ppl_models.inference.METHODS`, which fit some families without SVI, on
+            the model's log density. "auto" takes the method that a family has of its own ("newton" for "laplace"), and
+            SVI elsewhere. `max_steps` bounds a method's iterations; what concerns SVI alone does not count.
+        held_out: data like `data` that are not fitted; the fit then ends when their ELBO has had no new best for a
+            while, also at lower step sizes, and keeps the best. For amortised guides, which can overfit their data.
+        guide_options: options of a family named by text.
+        method_options: options of the method.
+        init: where an automatic guide begins: "prior_median"; "pathfinder", the normal that this method finds; a
+            mapping from latents to values, in their own supports, the others at the prior's median; or another fit of
+            the same model, whose means and covariances are taken.
+        max_steps: most SVI steps; the fit stops earlier, when steps at a lower step size gain no more. "auto" takes
+            100,000; 10,000 for networks of more than 100,000 parameters, and 5,000 for an optimizer of yours.
+        step_size: step size of Adam to begin with, in the fit's coordinates; lowered as the fit becomes stationary.
+            "auto" tries several in a few steps each, and takes the largest that gets as far as the best.
+        max_seconds: the fit ends with what it has after this time, that of a compiler apart; of all rungs together
+            for "auto".
+        num_starts: independent fits, from the guide's own start and from draws of the prior; the best is kept, and
+            `starts` tells how far apart they ended.
+        precondition: whether an automatic guide is fitted in coordinates in which the target has about unit scale. They
+            come from a quick look at the model's log density, and change neither family nor result's units.
+        num_particles: ELBO particles per step, vectorised where the model allows it; None takes up to 64 where they are
+            vectorised (100 of "sticking_the_landing"), else 1.
+        init_scale: initial scale of automatic families, unconstrained; where there is preconditioning, that of the
+            look.
+        estimator: the bound that SVI raises, and how its gradient is estimated. Of the ELBO: "total", autograd's
+            gradient; "sticking_the_landing", without the score of the guide, which takes the noise away where the guide
+            comes close to the posterior; "entropy", with the guide's entropy in closed form; "score", the score
+            function with a leave-one-out baseline for sites without reparameterised draws, and the path for the others.
+            "importance_weighted" is a tighter bound, for each datum where its latents are its own;
+            "doubly_reparameterised" its gradient with less noise; "renyi" the bound of order alpha. "auto":
+            "sticking_the_landing" for families that come close, "total" elsewhere.
+        estimator_options: `num_importance`, the draws inside the logarithm of the last three (16; a particle is so many
+            draws), and `alpha` of "renyi" (0.5).
+        elbo: a Pyro ELBO, in place of an estimator (`TraceEnum_ELBO` for models with enumerated sites).
+        optimizer: a Pyro optimizer, in place of Adam with the cool-down; then all `max_steps` are made.
+        seed: seed of everything random in the fit.
+        dtype: floating dtype; None takes float64, or float32 for large networks.
+        device: where model, guide and data are put: "cpu", "cuda" or "cuda:1".
+        backend: what makes the steps. "eager": Pyro's own SVI. "native": the whole step (ELBO, gradient, Adam) as
+            machine code that runs without Python, hundreds of times faster after some seconds of compiling, which the
+            cache saves the next time. "inductor": the same graph compiled by torch in this process; slower than native,
+            but also for a GPU. "auto": native where it is cached or where `max_steps` eager steps would take longer
+            than compiling, else eager. What cannot be compiled (guides that are not reparameterised, other ELBOs of
+            Pyro's than `Trace_ELBO` and `TraceMeanField_ELBO`, other optimizers than Adam and ClippedAdam, with
+            clipping and a torch schedule that is stepped once a step) is left to Pyro.
+        coords: labels of the elements along each dim of the draws.
+        dims: names of a site's axes; plates name theirs.
+        progress: show one bar, with the smoothed ELBO.
+
+    Returns:
+        The fit. That it did not converge is told by its `status`.
+
+    Raises:
+        DataError, ModelError, GuideError, OptionError, UnknownNameError: before any step; the message names the
+            argument or site, what was found, what was wanted and what to do.
+    """
+    options = FitOptions(
+        guide=guide,
+        method=method,
+        held_out=held_out,
+        guide_options=guide_options,
+        method_options=method_options,
+        init=init,
+        max_steps=max_steps,
+        step_size=step_size,
+        max_seconds=max_seconds,
+        num_starts=num_starts,
+        precondition=precondition,
+        num_particles=num_particles,
+        init_scale=init_scale,
+        estimator=estimator,
+        estimator_options=estimator_options,
+        elbo=elbo,
+        optimizer=optimizer,
+        seed=seed,
+        dtype=dtype,
+        device=device,
+        backend=backend,
+        coords=coords,
+        dims=dims,
+        progress=progress,
+    )
+    if isinstance(guide, str) and guide == AUTO:
+        return choose_guide(model, data, options, allow_mcmc=allow_mcmc)
+    return fit_guide(model, data, options)

@@ -1,0 +1,133 @@
+"""`ppl.fit(estimator=...)`: what it takes, what it refuses, and where it arrives."""
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from closed_forms import COVARIANCE, DATA, EVIDENCE, MEAN, regression
+from pyro.distributions.testing.fakes import NonreparameterizedNormal
+from pyro.infer import SVI, Trace_ELBO
+from pyro.optim import Adam
+
+import ppl_models as ppl
+from ppl_models.errors import OptionError, UnknownNameError
+from ppl_models.inference.estimating import default_particles
+from ppl_models.inference.estimator_elbo import EstimatorELBO
+from ppl_models.inference.particles import can_vmap_particles
+from ppl_models.program import build_program
+from ppl_models.program.estimators import (
+    DoublyReparameterised,
+    ImportanceWeighted,
+    Score,
+    StickingTheLanding,
+    Total,
+)
+
+
+def fit(**options):
+    return ppl.fit(regression, DATA, **{"guide": "normal", "backend": "eager", "max_steps": 2, "seed": 1, **options})
+
+
+def by_score(x, y=None):
+    location = pyro.param("location", torch.zeros(2))
+    pyro.sample("weights", NonreparameterizedNormal(location, 0.5).to_event(1))
+
+
+def test_an_unknown_name_lists_the_others_nearest_first():
+    with pytest.raises(UnknownNameError, match="nearest first: sticking_the_landing"):
+        fit(estimator="sticking")
+    with pytest.raises(UnknownNameError, match="nearest first: num_importance"):
+        fit(estimator="renyi", estimator_options={"num_importanc": 3})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"estimator": "total", "elbo": Trace_ELBO()}, "give one of the two"),
+        ({"estimator": "score", "num_particles": 1}, "at least 2"),
+        ({"estimator_options": {"alpha": 0.5}}, "'auto' takes none"),
+        ({"estimator": "entropy", "estimator_options": {"alpha": 0.5}}, "'entropy' has none"),
+        ({"estimator": "renyi", "estimator_options": {"alpha": "half"}}, "wanted a finite number"),
+        ({"estimator": "importance_weighted", "estimator_options": {"num_importance": 0}}, "at least 1"),
+        ({"estimator": "entropy", "guide": "iaf"}, "'_AutoInverseAutoregressive_latent'|has none"),
+        ({"estimator": "sticking_the_landing", "guide": "structured"}, "with parameters of its own"),
+        ({"estimator": "sticking_the_landing", "guide": by_score}, "'weights'.*not reparameterised. Take 'score'"),
+        ({"estimator": "total", "guide": "laplace", "method": "newton"}, "only method='svi'"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(options, message):
+    with pytest.raises(OptionError, match=message):
+        fit(**options)
+
+
+@pytest.mark.parametrize(
+    ("guide", "name", "particles"),
+    [("normal", "total", 64), ("full_rank", "sticking_the_landing", 100), ("structured", "total", 64)],
+)
+def test_auto(guide, name, particles):
+    config = fit(guide=guide).config
+    assert (config["estimator"], config["num_particles"]) == (name, particles)
+
+
+def test_options_are_recorded():
+    config = fit(estimator="renyi", estimator_options={"alpha": 0.25, "num_importance": 8}).config
+    assert config["estimator_options"] == {"alpha": 0.25, "num_importance": 8}
+    assert config["num_particles"] == 8
+    assert config["elbo"] == "EstimatorELBO"
+
+
+def test_particles_fall_with_the_draws_inside():
+    program = build_program(regression, DATA)
+    assert [default_particles(program, one) for one in (Total(), StickingTheLanding(), ImportanceWeighted(16))] == [
+        64,
+        100,
+        4,
+    ]
+    assert default_particles(program, ImportanceWeighted(1_000)) == 1
+    wide = build_program(regression, {"x": np.zeros((150_000, 2)), "y": np.zeros(150_000)})
+    assert default_particles(wide, Score()) == 2
+
+
+def test_exact_family_arrives_at_the_posterior_without_noise():
+    done = fit(guide="full_rank", max_steps=1_500)
+    mean, error = done.elbo(2_000)
+    assert mean == pytest.approx(EVIDENCE, abs=1e-3)
+    assert error < 1e-4
+
+
+def test_score_fits_a_guide_that_is_not_reparameterised():
+    done = fit(guide=by_score, estimator="score", max_steps=1_500)
+    assert done.config["num_particles"] == 64
+    weights = done.sample(2_000, seed=1).posterior["weights"].to_numpy().reshape(-1, 2)
+    error = 0.5 / np.sqrt(2_000) + 0.02
+    assert np.abs(weights.mean(axis=0) - MEAN.numpy()).max() < 4.5 * error
+
+
+def test_draws_of_discrete_guides_are_vectorised():
+    def model(y):
+        flag = pyro.sample("flag", dist.Bernoulli(0.3))
+        pyro.sample("y", dist.Normal(flag, 1.0), obs=y)
+
+    def guide(y):
+        pyro.sample("flag", dist.Bernoulli(logits=pyro.param("logit", torch.tensor(0.0))))
+
+    program = build_program(model, (torch.tensor(0.7),))
+    with program.isolated(seed=0):
+        assert can_vmap_particles(program, guide, Score())
+        assert not can_vmap_particles(program, guide)
+
+
+@pytest.mark.parametrize("estimator", [StickingTheLanding(), DoublyReparameterised(4)], ids=lambda one: one.name)
+def test_an_estimator_is_an_elbo_of_pyros(estimator):
+    tril = torch.linalg.cholesky(COVARIANCE)
+
+    def guide(x, y=None):
+        location = pyro.param("location", MEAN + 0.3)
+        pyro.sample("weights", dist.MultivariateNormal(location, scale_tril=tril))
+
+    with build_program(regression, DATA).isolated(seed=0):
+        svi = SVI(regression, guide, Adam({"lr": 0.02}), EstimatorELBO(estimator, num_particles=8))
+        for _ in range(300):
+            svi.step(**DATA)
+        np.testing.assert_allclose(pyro.param("location").detach().numpy(), MEAN.numpy(), atol=1e-3)
