@@ -196,14 +196,14 @@ def test_interrupt_ends_quietly(run, monkeypatch):
 
 
 def test_interrupted_fit_ends_the_command(run, monkeypatch):
-    import ppl_models.inference as inference
+    import ppl_models.workflow as workflow
 
     def interrupted(*args, **options):
         return replace(fitted, status="interrupted")
 
     problem = ppl.load(PROBLEM)
     fitted = ppl.fit(problem.model, problem.data, guide="normal", max_steps=5)
-    monkeypatch.setattr(inference, "fit", interrupted)
+    monkeypatch.setattr(workflow, "fit", interrupted)
     assert run("fit", PROBLEM, "--guide", "normal").exit_code == 130
     assert run("check", PROBLEM, "--no-baseline").exit_code == 130
 

@@ -85,8 +85,8 @@ def test_every_argument_is_described(name):
 @pytest.mark.parametrize("name", CLASSES)
 def test_every_class_says_what_it_is(name):
     cls = getattr(ppl, name)
-    text = inspect.getdoc(cls)
-    assert text
+    text = "\n".join(inspect.getdoc(base) or "" for base in cls.__mro__ if base is not object)
+    assert inspect.getdoc(cls)
     if dataclasses.is_dataclass(cls):
         missing = [field.name for field in dataclasses.fields(cls) if not re.search(rf"\b{field.name}\b", text)]
         assert missing == []
@@ -163,9 +163,13 @@ def groups(x, y=None):
 GROUPS = {"x": np.linspace(-1, 1, 6), "y": np.array([-0.8, -0.6, 0.0, 0.3, 0.4, 1.1])}
 
 
+SLOW_TO_COMPILE = ("dais", "neural_spline", "realnvp", "mixture")
+
+
 @pytest.mark.parametrize("family", guides.names())
 def test_every_family_fits_a_small_model(family):
-    fit = ppl.fit(groups, GROUPS, guide=family, max_steps=150, seed=1)
+    steps = 20 if family in SLOW_TO_COMPILE else 150
+    fit = ppl.fit(groups, GROUPS, guide=family, max_steps=steps, backend="eager", seed=1)
     tree = fit.sample(500, seed=2)
     posterior, stats = tree["posterior"].to_dataset(), tree["sample_stats"].to_dataset()
     assert (fit.guide_name, fit.family, fit.point) == (family, family, guides.FAMILIES[family].point)
@@ -182,9 +186,10 @@ def test_every_family_fits_a_small_model(family):
         posterior["weighted"].values, posterior["level"].values * posterior["shares"].values, rtol=1e-9
     )
     assert np.isfinite(stats["log_p"]).all()
-    assert np.isfinite(stats["log_q"]).all()
     judged = ppl.check(fit, seed=3)
-    assert judged.verdict == "reject" if fit.point else np.isfinite(judged.khat)
+    if guides.FAMILIES[family].density:
+        assert np.isfinite(stats["log_q"]).all()
+    assert np.isfinite(judged.khat) if fit.has_density else judged.verdict == "reject"
     assert str(judged)
     sites = {str(name).split("[")[0] for name in judged.table.index}
     assert sites == (set() if fit.point else {"scale", "shares", "level", "weighted"})

@@ -50,6 +50,8 @@ def plain_number(value: float) -> str:
     """A number as people write it: 2,190 and not 2.19e+03, 1.004 and not 1."""
     if not math.isfinite(value):
         return str(value)
+    if abs(value) >= 1e9:
+        return f"{value:.3g}"
     if float(value).is_integer() or abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3f}".rstrip("0").rstrip(".") if abs(value) >= 1 else f"{value:.3g}"

@@ -132,10 +132,8 @@ def check_method(
         The check `stationarity`, with the method's own figure; not passed, and not failed, where it gave none and did
         not report success.
     """
-    if math.isnan(value):
-        passed = True if status in SUCCESS else None
-    else:
-        passed = status in SUCCESS and value <= limit
+    succeeded = status in SUCCESS
+    passed = (True if succeeded else None) if math.isnan(value) else succeeded and value <= limit
     said = "; ".join(part for part in (name, detail) if part) or f"status {status!r}"
     return Check("stationarity", value, limit, passed, "" if passed else "raise max_steps", detail=said)
 

@@ -21,7 +21,11 @@ are too wide have not, and cost precision, which is measured.
 """
 DISTANCE_LIMIT = 0.1
 """In posterior sds, and in log sds: how far other proposals may move the corrected moments."""
+POOLED_ERROR_LIMIT = 2.0 * ERROR_LIMIT
+"""What pooled moments that are known less well say is no agreement: a heavy draw may stand for a whole mode."""
 FLOOR = 1e-12
+CHANCE = 2.0
+"""Root mean square of three standard normals is below this but for one time in a hundred."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,12 @@ class Moments:
     @property
     def varies(self) -> NDArray[np.bool_]:
         """Which parameters vary."""
-        return self.sd > FLOOR * np.maximum(np.abs(self.mean), FLOOR)
+        return self.finite & (self.sd > FLOOR * np.maximum(np.abs(self.mean), FLOOR))
+
+    @property
+    def finite(self) -> NDArray[np.bool_]:
+        """Which parameters have finite moments."""
+        return np.isfinite(self.mean) & np.isfinite(self.sd)
 
 
 @dataclass(frozen=True)
@@ -116,6 +125,7 @@ def weighted_moments(values: Float64Array, log_weights: Float64Array) -> Moments
         log_weights: their exponentials sum to one, shape (draw,).
     """
     weights = np.exp(log_weights)[:, None]
+    values = np.where(weights > 0.0, values, 0.0)  # what has no weight may be anything, also not finite
     mean = (weights * values).sum(axis=0)
     centred = values - mean
     variance = (weights * centred**2).sum(axis=0)
@@ -142,6 +152,13 @@ def check_replicates(found: Replicates) -> tuple[Check, Check, Check]:
     spread = ", ".join(f"{khat:.2f}" for khat in found.khats)
     bound = found.khat_bound
     khat = Check("k-hat", bound, limit, bool(bound <= limit), "a richer guide", detail=f"replicates {spread}")
+    if not found.corrected.finite.all():
+        number = int((~found.corrected.finite).sum())
+        detail = f"{number} parameters have draws that are not finite, or overflow"
+        unknown = [
+            Check(name, math.nan, math.nan, None, "", detail=detail) for name in ("Monte Carlo error", "correction")
+        ]
+        return khat, unknown[0], unknown[1]
     varies = found.corrected.varies
     errors = np.maximum(found.corrected.mean_error, found.corrected.log_sd_error)[varies]
     error = float(errors.max(initial=0.0))
@@ -177,6 +194,10 @@ def check_others(found: Moments, others: Moments, labels: Sequence[str]) -> Chec
     """
     shift, ratio = distances(found, others)
     error = np.maximum(np.hypot(found.mean_error, others.mean_error), np.hypot(found.log_sd_error, others.log_sd_error))
+    pooled = np.where(others.varies, np.maximum(others.mean_error, others.log_sd_error), 0.0)
+    if not others.finite.all() or pooled.max(initial=0.0) > POOLED_ERROR_LIMIT:
+        detail = f"with draws from other starts the moments are known to {pooled.max(initial=0.0):.2g} sd only"
+        return Check("other starts", math.nan, DISTANCE_LIMIT, None, "a guide with several modes", detail=detail)
     distance = np.where(found.varies, np.maximum(shift, np.abs(ratio)) - 2.0 * error, 0.0)
     worst = int(distance.argmax()) if distance.size else 0
     value = max(0.0, float(distance.max(initial=0.0)))
@@ -213,5 +234,9 @@ def _widened(pooled: Moments, parts: Sequence[Moments]) -> Moments:
     for spread, error in ((means, pooled.mean_error[keep]), (logs, pooled.log_sd_error[keep])):
         expected = np.sqrt(number) * np.maximum(error, FLOOR)
         z = (spread - spread.mean(axis=0)) / expected
-        factors.append(max(1.0, math.sqrt(float((z**2).sum() / (z.shape[1] * (number - 1))))))
+        own = np.sqrt((z**2).sum(axis=0) / (number - 1))
+        together = math.sqrt(float((own**2).mean()))
+        factor = np.ones(len(keep))
+        factor[keep] = np.maximum(max(1.0, together), own / CHANCE)
+        factors.append(factor)
     return Moments(pooled.mean, pooled.sd, pooled.mean_error * factors[0], pooled.log_sd_error * factors[1])

@@ -233,13 +233,19 @@ class _Vectorised:
             warnings.simplefilter("ignore")  # torch's, about what vmap loops over
             if size not in self._sizes:
                 self._sizes[size] = None
-                return self._function(*streams, *self._graph.fixed)
+                return self._as_it_stands(*streams)
             function = self._sizes[size]
             if function is None:
                 function = self._sizes[size] = self._written_down(streams)
             return function(*streams)
 
+    def _as_it_stands(self, *streams: torch.Tensor) -> Sequence[torch.Tensor]:
+        return self._function(*streams, *self._graph.fixed)
+
     def _written_down(self, streams: Sequence[torch.Tensor]) -> Batched:
         fixed = self._graph.fixed
-        module, constants, _ = trace(self._function, lambda: (*streams, *fixed))
+        try:
+            module, constants, _ = trace(self._function, lambda: (*streams, *fixed))
+        except CaptureError:  # vmap runs some operations point by point, and reads values to do so
+            return self._as_it_stands
         return lambda *values: module(*values, *fixed, *constants)

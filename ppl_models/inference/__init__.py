@@ -8,10 +8,12 @@ from ppl_models.inference.fitting import fit_guide
 from ppl_models.inference.guides import GuideSpec
 from ppl_models.inference.loading import rebuild_fit
 from ppl_models.inference.mcmc import KERNELS, sample_chains
+from ppl_models.inference.methods import METHODS
 from ppl_models.inference.runs import Start
 
 __all__ = [
     "KERNELS",
+    "METHODS",
     "CompiledTrace_ELBO",
     "Fit",
     "FitOptions",

@@ -1,16 +1,18 @@
 """Which estimator a fit takes, and how many particles of it a step."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from pyro.infer.elbo import ELBO
 
 from ppl_models.errors import OptionError
 from ppl_models.inference.guides import ResolvedGuide
-from ppl_models.inference.particles import default_num_particles
+from ppl_models.inference.particles import can_vmap_particles, default_num_particles
 from ppl_models.options import check_choice
 from ppl_models.program import Program
-from ppl_models.program.estimators import ESTIMATORS, Estimator, StickingTheLanding, Total, make_estimator
+from ppl_models.program.estimators import ESTIMATORS, Estimator, Score, StickingTheLanding, Total, make_estimator
+from ppl_models.program.estimators.drawing import draw, latents_of
 from ppl_models.program.isolation import forked_random
 
 AUTO = "auto"
@@ -49,9 +51,18 @@ def check_estimator(name: str, options: Mapping[str, Any], elbo: ELBO | None, nu
 
 
 def choose_estimator(
-    name: str, options: Mapping[str, Any], resolved: ResolvedGuide, program: Program, elbo: ELBO | None
+    name: str,
+    options: Mapping[str, Any],
+    resolved: ResolvedGuide,
+    program: Program,
+    elbo: ELBO | None,
+    num_particles: int | None = None,
 ) -> Estimator:
     """The estimator of a fit, checked on the guide. Call it in the fit's world, behind the guide's first run.
+
+    "auto" takes the gradient without the score for families that come close to their target, the score function with a
+    baseline for a guide with sites that have no reparameterised draw, where several particles can be drawn at once,
+    and the total gradient elsewhere.
 
     Raises:
         OptionError: the guide or the model is none that it serves; the message names the site and another estimator.
@@ -63,18 +74,27 @@ def choose_estimator(
             estimator = make_estimator(name, options)
             estimator.check(program, resolved.guide)
             return estimator
-        family = resolved.family.name if resolved.family else ""
-        return _first_that_serves([StickingTheLanding()] if family in STICKING else [], program, resolved)
+        if resolved.family is not None:
+            return _without_score(program, resolved) if resolved.family.name in STICKING else Total()
+        several = num_particles is None or num_particles >= Score.fewest
+        if several and not _is_reparameterised(program, resolved.guide):
+            return Score() if can_vmap_particles(program, resolved.guide, Score()) else Total()
+        return Total()
 
 
-def _first_that_serves(wanted: list[Estimator], program: Program, resolved: ResolvedGuide) -> Estimator:
-    for estimator in wanted:
-        try:
-            estimator.check(program, resolved.guide)
-        except OptionError:
-            continue
-        return estimator
-    return Total()
+def _without_score(program: Program, resolved: ResolvedGuide) -> Estimator:
+    try:
+        StickingTheLanding().check(program, resolved.guide)
+    except OptionError:
+        return Total()
+    return StickingTheLanding()
+
+
+def _is_reparameterised(program: Program, guide: Callable[..., Any]) -> bool:
+    if callable(getattr(guide, "strata", None)):
+        return True
+    with torch.no_grad():
+        return all(node["fn"].has_rsample for node in latents_of(draw(program, guide)).values())
 
 
 def default_particles(program: Program, estimator: Estimator) -> int:

@@ -29,7 +29,6 @@ from ppl_models.posterior import (
 from ppl_models.program import Data, Program, build_program, map_draws
 from ppl_models.seeds import check_seed, child_seed
 
-
 BOUND_OR_DENSITY = ("svi", "newton")
 """Methods whose losses are an ELBO's, or a log density's; those of others are objectives of their own."""
 

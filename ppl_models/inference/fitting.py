@@ -124,7 +124,14 @@ def _job(
     started: float,
 ) -> Job:
     auto_size, auto_steps = settings["step_size"] == AUTO, settings["max_steps"] == AUTO
-    estimator = choose_estimator(options.estimator, options.estimator_options or {}, resolved, program, options.elbo)
+    estimator = choose_estimator(
+        options.estimator,
+        options.estimator_options or {},
+        resolved,
+        program,
+        options.elbo,
+        settings["num_particles"],
+    )
     return Job(
         program=program,
         resolved=resolved,

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from pyro.infer.autoguide import AutoContinuous
 
+from guides.dais import AutoAnnealed
 from ppl_models.inference.fit_result import Fit
 from ppl_models.program import Parameters, Program, isolated
 from ppl_models.seeds import child_seed
@@ -20,7 +21,7 @@ class FlatGuide:
     """Draws from a fit's guide and its density, unconstrained.
 
     Only guides of all latents in one vector (`AutoContinuous`: normals, mixtures, flows) have such a density at given
-    points; `of` gives None for others.
+    points; `of` gives None for others, and for annealed guides, whose density is over their momenta too.
 
     Attributes:
         fit: the fit.
@@ -31,7 +32,7 @@ class FlatGuide:
     @classmethod
     def of(cls, fit: Fit) -> "FlatGuide | None":
         """The fit's guide as such a distribution; None where its family is another kind."""
-        if fit.point or not isinstance(fit.guide, AutoContinuous):
+        if fit.point or not isinstance(fit.guide, AutoContinuous) or isinstance(fit.guide, AutoAnnealed):
             return None
         if set(fit.guide._unconstrained_shapes) != set(fit.program.slices):
             return None

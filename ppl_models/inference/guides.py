@@ -50,7 +50,9 @@ def check_guide_name(guide: GuideSpec) -> None:
         UnknownNameError: lists the valid names, nearest first.
     """
     if isinstance(guide, str) and guide not in families.FAMILIES:
-        raise UnknownNameError("guide", guide, families.names())
+        from ppl_models.inference.methods.registry import METHODS  # methods stand on guides
+
+        raise UnknownNameError("guide", guide, (*families.names(), *METHODS, "auto"))
 
 
 def resolve_guide(

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
+import numpy as np
 import torch
 
 from ppl_models.program.program import Program
@@ -35,6 +36,10 @@ class PlacedProgram(Program):
     def prior_draw(self) -> torch.Tensor:
         """The vector of one draw of the prior, in these coordinates."""
         return self._placed(super().prior_draw())
+
+    def placed(self, points: np.ndarray) -> np.ndarray:
+        """Points of the program's own flat space, shape (point, dim), in these coordinates."""
+        return torch.stack([self._placed(torch.as_tensor(p).to(self.mean)) for p in points]).double().cpu().numpy()
 
     def _placed(self, flat: torch.Tensor) -> torch.Tensor:
         away = flat - self.mean

@@ -91,7 +91,7 @@ def fit(
             function with a leave-one-out baseline for sites without reparameterised draws, and the path for the others.
             "importance_weighted" is a tighter bound, for each datum where its latents are its own;
             "doubly_reparameterised" its gradient with less noise; "renyi" the bound of order alpha. "auto":
-            "sticking_the_landing" for families that come close, "total" elsewhere.
+            "sticking_the_landing" for families that come close, "score" where it is needed, "total" elsewhere.
         estimator_options: `num_importance`, the draws inside the logarithm of the last three (16; a particle is so many
             draws), and `alpha` of "renyi" (0.5).
         elbo: a Pyro ELBO, in place of an estimator (`TraceEnum_ELBO` for models with enumerated sites).

@@ -63,7 +63,12 @@ def test_what_does_not_go_together_is_refused(options, message):
 
 @pytest.mark.parametrize(
     ("guide", "name", "particles"),
-    [("normal", "total", 64), ("full_rank", "sticking_the_landing", 100), ("structured", "total", 64)],
+    [
+        ("normal", "total", 64),
+        ("full_rank", "sticking_the_landing", 100),
+        ("structured", "total", 64),
+        (by_score, "score", 64),
+    ],
 )
 def test_auto(guide, name, particles):
     config = fit(guide=guide).config

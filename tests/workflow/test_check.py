@@ -144,7 +144,7 @@ def test_khat_of_eight_schools_is_far_beyond_its_limit_centred_and_at_it_non_cen
         found[name] = next(check for check in ppl.check(fit, seed=2).checks if check.name == "k-hat")
     centred, non_centred = found["eight_schools_centered"], found["eight_schools_noncentered"]
     assert centred.passed is False
-    assert centred.value - 3 * centred.mcse > centred.limit
+    assert centred.value - 2 * centred.mcse > centred.limit
     # The best normal of the non-centred form has its k-hat just at the limit: on which side is chance.
     assert non_centred.value - 3 * non_centred.mcse < non_centred.limit
 

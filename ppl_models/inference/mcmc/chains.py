@@ -14,6 +14,7 @@ class ChainSettings:
     """How to run chains: how many, how long, and the acceptance statistic that warm-up aims the step size at.
 
     `deadline` is the `time.perf_counter()` at which a kernel that can gives up, with a `TimeoutError`; None for never.
+    `starts` are points, shape (point, dim), of which each chain begins at one; None for points of the kernel's own.
     """
 
     chains: int
@@ -22,6 +23,7 @@ class ChainSettings:
     target_accept: float
     seed: int
     deadline: float | None = None
+    starts: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -43,12 +43,12 @@ def run_nutpie(density: CompiledDensity, settings: ChainSettings, update: Update
         # Importing nutpie imports the old top-level ArviZ, which announces its own successor.
         warnings.simplefilter("ignore")
         import nutpie
-    start_point(density, settings.seed)  # where there is none, say so before any thread is started
+    start_point(density, settings.seed, settings.starts)  # where there is none, say so before any thread is started
     no_start: list[ModelError] = []
 
     def start(seed: int) -> np.ndarray:
         try:
-            return start_point(density, int(seed) % 2**31)
+            return start_point(density, int(seed) % 2**31, settings.starts)
         except ModelError as error:
             no_start.append(error)
             raise

@@ -34,7 +34,7 @@ def run_pyro_nuts(density: CompiledDensity, settings: ChainSettings, update: Upd
     per_chain = settings.warmup + settings.draws
     for chain in range(settings.chains):
         seed = child_seed(settings.seed, f"chain {chain}")
-        start = torch.as_tensor(start_point(density, seed), dtype=density.program.dtype)
+        start = torch.as_tensor(start_point(density, seed, settings.starts), dtype=density.program.dtype)
         pyro.set_rng_seed(seed)
         energies: list[float] = []
 

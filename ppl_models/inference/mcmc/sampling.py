@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from ppl_models.inference.preconditioning.initial import normal_of_fit
 from ppl_models.inference.private import private_copy
 from ppl_models.options import check_choice, check_count, check_positive
 from ppl_models.posterior import Coords, Dims, Labels, check_include, data_groups, extra_groups, make_tree
-from ppl_models.program import Data, Program, build_program, map_draws, placed
+from ppl_models.program import Data, PlacedProgram, Program, build_program, map_draws, placed
 from ppl_models.progress import progress_bar
 from ppl_models.seeds import check_seed, child_seed
 from ppl_models.versions import versions
@@ -37,6 +38,7 @@ def sample_chains(
     target_accept: float = 0.9,
     parameters: Mapping[str, torch.Tensor] | None = None,
     init: Fit | None = None,
+    starts: np.ndarray | None = None,
     max_seconds: float | None = None,
     seed: int = 0,
     dtype: torch.dtype = torch.float64,
@@ -46,7 +48,10 @@ def sample_chains(
     include: tuple[str, ...] | str = (),
     progress: bool = False,
 ) -> xr.DataTree:
-    """Draw from a model's posterior by MCMC; `ppl_models.sample` documents the arguments."""
+    """Draw from a model's posterior by MCMC; `ppl_models.sample` documents the arguments.
+
+    Beside those, `starts` are flat unconstrained points, shape (point, dim), of which each chain begins at one.
+    """
     settings = ChainSettings(
         check_count("chains", chains),
         check_count("warmup", warmup, least=0),
@@ -65,6 +70,8 @@ def sample_chains(
     labels = Labels(coords or {}, dims or {}).of_program(program)
     if init is not None:
         program = _placed_by(init, program)
+    if starts is not None:
+        settings = replace(settings, starts=program.placed(starts) if isinstance(program, PlacedProgram) else starts)
     with program.isolated(seed=child_seed(seed, "mcmc"), num_threads=1):
         started = time.perf_counter()
         density = compile_density(program, backend)

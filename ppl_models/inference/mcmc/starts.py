@@ -14,14 +14,18 @@ from ppl_models.program.nodes import nodes_of
 NUM_TRIES = 100
 
 
-def start_point(density: CompiledDensity, seed: int) -> np.ndarray:
-    """A finite start for one chain, shape (dim,): uniform on (-2, 2) in unconstrained space, else a prior draw.
+def start_point(density: CompiledDensity, seed: int, starts: np.ndarray | None = None) -> np.ndarray:
+    """A finite start for one chain, shape (dim,): one of those given, uniform on (-2, 2), else a prior draw.
 
     Raises:
         ModelError: no try gave a finite log density; the message names the sites at fault.
     """
     rng = np.random.default_rng(seed)
     flat = np.zeros(density.program.num_dims)
+    for _ in range(NUM_TRIES if starts is not None else 0):
+        flat = np.array(starts[rng.integers(len(starts))]) if starts is not None else flat
+        if _finite(density, flat):
+            return flat
     for _ in range(NUM_TRIES):
         flat = rng.uniform(-2.0, 2.0, density.program.num_dims)
         if _finite(density, flat):

@@ -8,13 +8,14 @@ import numpy as np
 from pyro.infer.autoguide import AutoGuide
 
 from ppl_models.engine import Target
-from ppl_models.errors import ModelError
+from ppl_models.errors import ModelError, first_line
 from ppl_models.inference.methods.method import Found, Method, Work
 from ppl_models.inference.methods.writing import write
 from ppl_models.inference.preconditioning.families import start_of
 from ppl_models.inference.preconditioning.initial import Initial
 from ppl_models.inference.preconditioning.starts import finite_prior_draw, starting_points
 from ppl_models.program import Parameters, Program, isolated
+from ppl_models.program.batching import NOT_VECTORISABLE
 from ppl_models.progress import Update
 
 
@@ -56,7 +57,10 @@ def run_method(
         target = Target(program)
         begin = np.zeros(program.num_dims) if own is None else own
         begin = begin if initial is None else initial.point(program, begin)
-        points, note = starting_points(target, begin, 0, from_prior=False)
+        try:
+            points, note = starting_points(target, begin, 0, from_prior=False)
+        except NOT_VECTORISABLE as error:
+            raise ModelError(f"the model fails at a draw of its own prior: {first_line(error)}") from None
         if not points:
             raise ModelError(f"{note}. Check the data, the priors and the likelihood's support, or give init=.")
         work = Work(

@@ -5,6 +5,7 @@ import torch
 
 from ppl_models.engine import Target
 from ppl_models.program import Program
+from ppl_models.program.batching import NOT_VECTORISABLE
 
 NUM_TRIES = 100
 ELSEWHERE = "start: the log density was not finite at the initial values; begun elsewhere"
@@ -41,11 +42,14 @@ def starting_points(
 
 def finite_prior_draw(target: Target) -> np.ndarray:
     """A draw of the prior at which the log density is finite; the last tried where none of many is."""
-    point = prior_draw(target.program)
+    point = uniform_draw(target.program)
     for number in range(NUM_TRIES):
+        try:
+            point = uniform_draw(target.program) if number % 2 else prior_draw(target.program)
+        except NOT_VECTORISABLE:  # the prior may give parameters that are out of a likelihood's range
+            continue
         if finite_at(target, point):
             break
-        point = uniform_draw(target.program) if number % 2 else prior_draw(target.program)
     return point
 
 

@@ -160,6 +160,46 @@ def _together(own: Draws, others: Sequence[Draws]) -> Moments:
     return replicates(values[usable].reshape(*ratio.shape, -1), ratio).corrected
 
 
+@dataclass(frozen=True)
+class Pool:
+    """All draws there are, as draws of the mixture of their guides, weighted to the posterior.
+
+    Attributes:
+        points: flat and unconstrained, shape (draw, dim).
+        log_weights: their exponentials sum to one, shape (draw,).
+        moments: of the scalar parameters.
+    """
+
+    points: np.ndarray = field(repr=False)
+    log_weights: np.ndarray = field(repr=False)
+    moments: Moments
+
+    def starts(self, number: int, seed: int) -> np.ndarray:
+        """Points drawn by their weights, shape (number, dim)."""
+        chosen = np.random.default_rng(seed).choice(len(self.points), number, p=np.exp(self.log_weights))
+        return self.points[chosen]
+
+
+def pool(groups: Sequence[Draws]) -> Pool | None:
+    """Draws of several guides together, equally many of each; None where there are none."""
+    if not groups:
+        return None
+    number = min(group.points.shape[1] for group in groups)
+    points, values, log_p = (
+        np.concatenate([_some(getattr(group, part), number) for group in groups])
+        for part in ("points", "values", "log_p")
+    )
+    log_q = np.logaddexp.reduce([group.guide.log_prob(points) for group in groups], axis=0) - np.log(len(groups))
+    order = np.random.default_rng(0).permutation(len(points))
+    usable = order[: len(order) // NUM_REPLICATES * NUM_REPLICATES]
+    ratio = (log_p - log_q)[usable].reshape(NUM_REPLICATES, -1)
+    if np.isneginf(ratio).all(axis=1).any():
+        return None
+    found = replicates(values[usable].reshape(*ratio.shape, -1), ratio)
+    weights = found.log_weights - np.logaddexp.reduce(found.log_weights)
+    return Pool(points[usable], weights, found.corrected)
+
+
 def _some(array: np.ndarray, count: int) -> np.ndarray:
     """The first draws of each replicate, one after the other."""
     part = array[:, :count]

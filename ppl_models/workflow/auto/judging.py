@@ -8,11 +8,14 @@ import xarray as xr
 
 from ppl_models.diagnostics import Check, Verdict, check_joint, compare, decide, gates_passed, khat_limit
 from ppl_models.diagnostics.labelled import labelled_draws
-from ppl_models.diagnostics.moments import unmeasured_table
+from ppl_models.diagnostics.moments import MOMENTS, unmeasured_table
 from ppl_models.workflow.auto.result import AutoFit
 from ppl_models.workflow.baseline import tree_gates
 from ppl_models.workflow.judging import check_fit, shared_draws
 
+COMPARED = {*(moment.name for moment in MOMENTS), "joint"}
+UNSEEN = "No diagnostic of draws can see a mode that all of them missed; a baseline can."
+DECISIVE = ("finite draws", "k-hat")
 NO_WEIGHTS = "the draws are those of MCMC, which have no weights"
 
 
@@ -25,9 +28,17 @@ def check_auto(fit: AutoFit, *, baseline: xr.DataTree | None, num_draws: int, se
     own = tuple(replace(check, name=f"{check.name} (ladder)") for check in rung.checks)
     if found.reference == "baseline":
         return replace(found, checks=(*found.checks, *own))
+    if fit.passed and not any(check.passed is False for check in found.checks if check.name in DECISIVE):
+        said = (
+            "The draws are corrected by their importance weights, and other guides' draws agree, those of two runs of "
+            "Pathfinder from eight starts each among them."
+        )
+        # What was compared with the weighted draws were the guide's own, which are not what the fit gives.
+        kept = tuple(check for check in found.checks if check.name not in COMPARED)
+        table: pd.DataFrame = unmeasured_table([str(label) for label in found.table.index])
+        return replace(found, verdict="trust", checks=(*kept, *own), table=table, reasons=(said, UNSEEN))
     if fit.passed:
-        said = "The draws are corrected by their importance weights, and proposals from other starts agree with them."
-        return replace(found, verdict="trust", checks=(*found.checks, *own), reasons=(said, *found.reasons))
+        return replace(found, checks=(*found.checks, *own))
     said = f"No rung of the ladder passed; the best one, {fit.chosen}: {rung.reason}."
     return replace(found, verdict="reject", checks=(*found.checks, *own), reasons=(said, *found.reasons))
 

@@ -6,19 +6,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+import torch
+
 from ppl_models.diagnostics import Check, check_status
 from ppl_models.errors import GuideError, OptionError, first_line
 from ppl_models.inference import Fit, FitOptions, fit_guide
 from ppl_models.inference.course import DIVERGED
 from ppl_models.inference.flat_guide import FlatGuide
+from ppl_models.inference.guides import resolve_guide
+from ppl_models.inference.preparation import program_of
 from ppl_models.options import check_positive
 from ppl_models.program import Data
 from ppl_models.seeds import check_seed, child_seed
-from ppl_models.workflow.auto.chains import sample_from
-from ppl_models.workflow.auto.evidence import Draws, Evidence, Scale, against_others, gather
+from ppl_models.workflow.auto.chains import held_against, sample_from
+from ppl_models.workflow.auto.evidence import Draws, Evidence, Scale, against_others, gather, pool
 from ppl_models.workflow.auto.result import AutoFit, as_auto
 from ppl_models.workflow.auto.rung import Rung, reason_of
-from ppl_models.workflow.auto.steps import LADDER, NUTS, PATHFINDER, SLOW_SECONDS, SLOW_SHARE, Step
+from ppl_models.workflow.auto.steps import LADDER, LAST_RESORT, NUTS, PATHFINDER, SLOW_SECONDS, SLOW_SHARE, Step
 from ppl_models.workflow.judging import check_optimum
 
 NUM_PROBES = 2
@@ -41,8 +45,9 @@ class Tried:
 
     @property
     def khat(self) -> float:
-        """How far its weights are from usable; infinite where there are none."""
-        return self.evidence.found.khat_bound if self.evidence is not None else math.inf
+        """How far its weights are from usable; infinite where that is not known."""
+        khat = self.evidence.found.khat_bound if self.evidence is not None else math.inf
+        return math.inf if math.isnan(khat) else khat
 
 
 @dataclass
@@ -59,6 +64,7 @@ class Climb:
     tried: list[Tried] = field(default_factory=list)
     probes: dict[int, tuple[Fit, Draws | None]] = field(default_factory=dict)
     scale: Scale | None = None
+    num_dims: int = 0
 
     @property
     def seconds_left(self) -> float:
@@ -94,9 +100,12 @@ def choose_guide(model: Callable[..., Any], data: Any, options: FitOptions, *, a
     _refuse_foreign(options)
     seconds = check_positive("max_seconds", options.max_seconds)
     state = Climb(model, data, check_seed(options.seed), started + seconds, options, allow_mcmc)
+    state.num_dims = _num_dims(state)
     for step in LADDER:
         if _passes(state, step):
             return _result(state, state.tried[-1].fit, step.name, started, passed=True)
+    if state.best is None:
+        _passes(state, LAST_RESORT)
     best = state.best
     chains = _sample(state, best.fit if best is not None else None) if allow_mcmc else None
     if best is None:
@@ -115,6 +124,21 @@ def _refuse_foreign(options: FitOptions) -> None:
                 f"{entry.name}: found {given!r} with guide 'auto', which decides that itself. Leave it out, or name "
                 "a guide."
             )
+
+
+def _num_dims(state: Climb) -> int:
+    """How many latents there are.
+
+    Raises:
+        GuideError: a latent is discrete, which no rung can serve.
+    """
+    seed, options = child_seed(state.seed, "program"), state.options
+    program = program_of(state.model, state.data, "normal", options.dtype, torch.device("cpu"), {}, seed)
+    if program.batched:
+        raise OptionError("data: guide 'auto' needs all data at once, found a DataLoader. Name a guide.")
+    with program.isolated(seed=0, full_data=False):
+        resolve_guide("normal", program, {}, {}, 1.0)  # says what no automatic guide can serve
+    return program.num_dims
 
 
 def _passes(state: Climb, step: Step) -> bool:
@@ -143,7 +167,7 @@ def _passes(state: Climb, step: Step) -> bool:
 
 
 def _obstacle(state: Climb, step: Step) -> str:
-    if state.scale is not None and state.scale.program.num_dims > step.most_dims:
+    if state.num_dims > step.most_dims:
         return f"not tried with more than {step.most_dims} latents"
     if step.slow and state.seconds_left < SLOW_SECONDS:
         return f"fewer than {SLOW_SECONDS:.0f} seconds were left, and it compiles code"
@@ -195,34 +219,51 @@ def _judged(state: Climb, fit: Fit, step: Step) -> tuple[Evidence | None, tuple[
 
 
 def _other_starts(state: Climb, fit: Fit, evidence: Evidence) -> Check:
-    draws = []
     for number in range(NUM_PROBES):
-        if number in state.probes and state.probes[number][0] is fit:
-            continue
-        if draws and number not in state.probes:
-            break  # one run from elsewhere will do where there is no other yet
-        found = _probe(state, number)[1]
-        draws += [found] if found is not None else []
+        _probe(state, number)
+    draws = _draws(state, but=fit)
     if not draws:
         return Check("other starts", math.nan, math.nan, None, "", detail="no other start led to a distribution")
     return against_others(evidence, draws, state.scale_of(fit).labels)
 
 
+def _draws(state: Climb, but: Fit | None = None) -> list[Draws]:
+    """All draws of rungs and probes, each fit's once; a refused guide may have seen what a better one has not."""
+    found: dict[int, Draws] = {}
+    for fit, draws in state.probes.values():
+        if draws is not None and fit is not but:
+            found[id(fit)] = draws
+    for tried in state.tried:
+        if tried.evidence is not None and tried.fit is not but:
+            found[id(tried.fit)] = tried.evidence.draws
+    return list(found.values())
+
+
 def _sample(state: Climb, fit: Fit | None) -> Any:
     began = time.perf_counter()
     options = state.options
+    pooled = pool(_draws(state))
     found = sample_from(
         fit,
+        pooled,
         state.model,
         state.data,
         seed=child_seed(state.seed, NUTS),
         deadline=state.deadline,
         common={"backend": options.backend, "coords": options.coords, "dims": options.dims},
     )
+    if found.tree is not None and pooled is not None:
+        found = held_against(found, pooled, state.scale.labels if state.scale is not None else [])
     reason = found.reason or ("" if found.tree is not None else reason_of(found.checks))
     seconds = time.perf_counter() - began
     state.rungs.append(Rung(NUTS, found.checks, found.tree is not None, reason, seconds, found.evaluations, ""))
     return found.tree
+
+
+def _num_proposals(state: Climb, fit: Fit) -> int:
+    """As many draws as its checks were made on."""
+    evidence = next((tried.evidence for tried in state.tried if tried.fit is fit), None)
+    return 0 if evidence is None else evidence.found.log_weights.size
 
 
 def _result(state: Climb, fit: Fit, name: str, started: float, *, passed: bool, chains: Any = None) -> AutoFit:
@@ -234,6 +275,7 @@ def _result(state: Climb, fit: Fit, name: str, started: float, *, passed: bool, 
             "chosen": name,
             "passed": passed,
             "chains": chains,
+            "num_proposals": _num_proposals(state, fit),
             "seconds": seconds,
             "evaluations": sum(rung.evaluations for rung in state.rungs),
             "config": {**fit.config, "allow_mcmc": state.allow_mcmc, "auto_seed": state.seed},

@@ -35,12 +35,14 @@ class AutoFit(Fit):
         chosen: the name of the rung whose draws these are.
         passed: whether that rung passed its checks; False means that no rung did.
         chains: MCMC draws, where these were chosen; None elsewhere.
+        num_proposals: draws that the chosen guide's checks were made on; as many are behind those resampled.
     """
 
     rungs: tuple[Rung, ...] = ()
     chosen: str = ""
     passed: bool = False
     chains: xr.DataTree | None = field(default=None, repr=False)
+    num_proposals: int = 0
 
     @property
     def plain(self) -> Fit:
@@ -69,7 +71,18 @@ class AutoFit(Fit):
                 "ppl.to_netcdf(fit.chains, path), or save fit.plain."
             )
         rungs = [{**asdict(rung), "checks": [asdict(check) for check in rung.checks]} for rung in self.rungs]
-        return fit_storage.write(self, path, {HEADER: {"rungs": rungs, "chosen": self.chosen, "passed": self.passed}})
+        return fit_storage.write(
+            self,
+            path,
+            {
+                HEADER: {
+                    "rungs": rungs,
+                    "chosen": self.chosen,
+                    "passed": self.passed,
+                    "num_proposals": self.num_proposals,
+                }
+            },
+        )
 
     def _latent_draws(self, num_draws: int, seed: int) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         if self.chains is not None:
@@ -80,11 +93,14 @@ class AutoFit(Fit):
         return self._resampled(guide, num_draws, seed)
 
     def _from_chains(self, num_draws: int, seed: int) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """Draws of the chains: all in turn if more are asked for than there are, else evenly apart."""
+        """Draws of the chains, evenly apart; all of them, over and over, where more are asked for than there are."""
         assert self.chains is not None
         posterior = self.chains["posterior"].to_dataset()
         number = posterior.sizes["chain"] * posterior.sizes["draw"]
-        places = (np.arange(num_draws) * max(1, number // num_draws)) % number
+        rest = num_draws % number
+        places = np.concatenate(
+            [np.tile(np.arange(number), num_draws // number), np.arange(rest) * number // max(rest, 1)]
+        )
         order = np.random.default_rng(child_seed(seed, "chains")).permutation(places)
         values = {}
         for site in self.program.sites.latent:
@@ -95,7 +111,8 @@ class AutoFit(Fit):
         return values, torch.full((num_draws,), torch.nan, dtype=self.program.dtype)
 
     def _resampled(self, guide: FlatGuide, num_draws: int, seed: int) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        number = min(MOST_PROPOSALS, max(FEWEST_PROPOSALS, PROPOSALS_PER_DRAW * num_draws))
+        wanted = max(FEWEST_PROPOSALS, self.num_proposals, PROPOSALS_PER_DRAW * num_draws)
+        number = min(MOST_PROPOSALS, wanted)
         points = guide.draw(number, seed)
         log_q = guide.log_prob(points)
         with self.program.isolated(seed=0):
@@ -146,7 +163,15 @@ def from_header(fit: Fit, header: Mapping[str, Any]) -> Fit:
     if stored is None:
         return fit
     rungs = [Rung(**{**rung, "checks": tuple(Check(**check) for check in rung["checks"])}) for rung in stored["rungs"]]
-    return as_auto(fit, {"rungs": tuple(rungs), "chosen": stored["chosen"], "passed": stored["passed"]})
+    return as_auto(
+        fit,
+        {
+            "rungs": tuple(rungs),
+            "chosen": stored["chosen"],
+            "passed": stored["passed"],
+            "num_proposals": stored.get("num_proposals", 0),
+        },
+    )
 
 
 def as_auto(fit: Fit, extra: Mapping[str, Any]) -> AutoFit:

@@ -27,7 +27,8 @@ class Step:
 
 HEAVY_TAILS = "full_rank_student_t"
 """Importance weights need a proposal with heavier tails than the posterior's (Geweke 1989, Bayesian inference in
-econometric models using Monte Carlo integration): a multivariate t takes the moments that a method for normals finds."""
+econometric models using Monte Carlo integration): a multivariate t takes the moments that a method for normals finds.
+"""
 
 PATHFINDER = Step("Pathfinder", {"guide": "pathfinder"}, 1_000)
 LADDER = (
@@ -36,6 +37,8 @@ LADDER = (
     Step("full rank", {"guide": HEAVY_TAILS, "method": "batch_and_match"}, 500, improves=True),
     Step("flow", {"guide": "realnvp"}, 100, improves=True, slow=True),
 )
+LAST_RESORT = Step("mean field by SVI", {"guide": "normal"}, 1_000_000_000)
+"""Where no rung could be fitted: so that there is a fit, and coordinates for NUTS."""
 NUTS = "NUTS"
 SLOW_SHARE = 0.5
 SLOW_SECONDS = 60.0
