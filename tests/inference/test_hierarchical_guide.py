@@ -54,7 +54,7 @@ def assert_close_to_the_posterior(backend, mean, effect):
     assert (np.abs(np.log(effect.std(0) / sd)) < 0.1 + z / math.sqrt(2)).all()
 
 
-@BACKENDS
+@pytest.mark.parametrize("backend", ["eager"])
 def test_subsample_that_pyro_draws(backend):
     fit = ppl.fit(drawn, (Y,), guide="hierarchical", max_steps=STEPS[backend], seed=1, backend=backend, num_particles=8)
     draws = fit.sample(4_000, seed=2)["posterior"]
