@@ -101,3 +101,20 @@ def test_constants_count_for_nothing():
     found = replicates(with_constant, ratio)
     assert list(found.corrected.varies) == [True, False]
     assert all(passed(check_replicates(found)).values())
+
+
+@pytest.mark.parametrize("error", [0.5, 1.0, 2.0])
+def test_other_starts_that_are_too_noisy_are_no_agreement(error):
+    found = replicates(*weighted(0.1, 1.1)).corrected
+    others = replace(found, mean=found.mean + 1.5 * found.sd, mean_error=np.array([error]))
+    assert check_others(found, others, ["x"]).passed is None
+
+
+def test_parameters_without_finite_moments_are_not_passed_over():
+    values, ratio = weighted(0.1, 1.1)
+    with np.errstate(over="ignore"):
+        infinite = np.concatenate([values, np.exp(300.0 * values)], axis=-1)
+    with np.errstate(invalid="ignore", over="ignore"):
+        checks = passed(check_replicates(replicates(infinite, ratio)))
+    assert checks["Monte Carlo error"] is None
+    assert checks["correction"] is None

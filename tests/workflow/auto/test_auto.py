@@ -208,3 +208,18 @@ def test_systematic_resampling_keeps_shares():
     counts = np.bincount(found, minlength=3)
     assert (np.abs(counts - [100, 200, 700]) <= 1).all()
     assert len(found) == 1_000
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_wide_slab_behind_a_spike_is_not_overlooked(seed):
+    """The guide that sat on the spike has k-hat within limits; a refused, wider one had seen the slab."""
+
+    def spike_and_slab():
+        x = pyro.sample("x", dist.Normal(0.0, 1.0).mask(False))
+        parts = [dist.Normal(0.0, 0.003).log_prob(x) + np.log(0.8), dist.Normal(0.0, 1.0).log_prob(x) + np.log(0.2)]
+        pyro.factor("density", torch.stack(parts).logsumexp(0))
+
+    fit = ppl.fit(spike_and_slab, {}, guide="auto", seed=seed, allow_mcmc=False, max_seconds=30.0)
+    if fit.passed:
+        assert abs(np.log(columns(fit).std() / np.sqrt(0.2))) < np.log(1.1)
