@@ -3,18 +3,16 @@
 from dataclasses import replace
 from typing import Any
 
-import pyro.poutine as poutine
 import torch
-from pyro.infer import Trace_ELBO
 
+from ppl_models.inference.vmapped_elbo import VmappedTrace_ELBO
 from ppl_models.program import Program, map_draws
 from ppl_models.program.data import Arguments
 from ppl_models.program.elbo import Call
 from ppl_models.program.estimators import Estimator
-from ppl_models.program.nodes import nodes_of
 
 
-class EstimatorELBO(Trace_ELBO):
+class EstimatorELBO(VmappedTrace_ELBO):
     """A variational bound with an estimator's gradient, for Pyro's `SVI`.
 
     Args:
@@ -26,20 +24,6 @@ class EstimatorELBO(Trace_ELBO):
     def __init__(self, estimator: Estimator, program: Program | None = None, *, num_particles: int = 1, **options: Any):
         super().__init__(num_particles=num_particles, **options)
         self.estimator, self.program = estimator, program
-
-    def loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
-        """Negative estimate of the bound in nats."""
-        with torch.no_grad():
-            return float(self.differentiable_loss(model, guide, *args, **kwargs))
-
-    def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
-        """Negative estimate of the bound in nats; its gradients are added to those of the parameters."""
-        with poutine.trace(param_only=True) as capture:
-            loss = self.differentiable_loss(model, guide, *args, **kwargs)
-        learnt = nodes_of(capture.trace).values()
-        if loss.requires_grad and any(node["value"].unconstrained().requires_grad for node in learnt):
-            loss.backward()
-        return float(loss.detach())
 
     def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Negative estimate of the bound in nats, with the estimator's graph."""

@@ -28,7 +28,7 @@ class VmappedTrace_ELBO(Trace_ELBO):  # noqa: N801 (named like Pyro's)
         with poutine.trace(param_only=True) as capture:
             loss = self.differentiable_loss(model, guide, *args, **kwargs)
         learnt = nodes_of(capture.trace).values()
-        if any(node["value"].unconstrained().requires_grad for node in learnt):
+        if loss.requires_grad and any(node["value"].unconstrained().requires_grad for node in learnt):
             loss.backward()
         return float(loss.detach())
 

@@ -8,17 +8,17 @@ import pyro.poutine as poutine
 import torch
 from pyro.poutine.trace_struct import Trace
 
-from ppl_models.options import check_count
 from ppl_models.program.estimators.drawing import Again, Guide, Target, detached, draw
-from ppl_models.program.estimators.estimator import Estimator, Terms, with_gradient_of
+from ppl_models.program.estimators.estimator import Terms, with_gradient_of
 from ppl_models.program.estimators.importance_weighted import bound
 from ppl_models.program.estimators.sticking_the_landing import check_frozen
-from ppl_models.program.estimators.weights import check_weights, grouped, weights_of
+from ppl_models.program.estimators.weighted import Weighted
+from ppl_models.program.estimators.weights import grouped, weights_of
 from ppl_models.program.nodes import nodes_of
 
 
 @dataclass(frozen=True)
-class DoublyReparameterised(Estimator):
+class DoublyReparameterised(Weighted):
     """The bound of `ImportanceWeighted`; its signal to noise does not fall as the draws inside become more.
 
     With v_k = w_k / sum_j w_j, the gradient by the guide's parameters is sum_k v_k^2 dlog w_k through the draw alone;
@@ -33,14 +33,6 @@ class DoublyReparameterised(Estimator):
     num_importance: int = 16
 
     name: ClassVar[str] = "doubly_reparameterised"
-
-    def __post_init__(self) -> None:
-        check_count("estimator_options['num_importance']", self.num_importance)
-
-    @property
-    def draws_inside(self) -> int:
-        """Draws inside the logarithm."""
-        return self.num_importance
 
     def particle(self, target: Target, guide: Guide) -> Terms:
         """The log weights of one draw in nats, once through the draw alone and once by the model's parameters."""
@@ -68,7 +60,6 @@ class DoublyReparameterised(Estimator):
         """Refuse what has no weights, or no density at a given draw."""
         super().check(target, guide)
         check_frozen(self.name, target, guide)
-        check_weights(target, guide)
 
 
 def _held_still(trace: Trace) -> Trace:

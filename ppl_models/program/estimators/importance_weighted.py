@@ -7,14 +7,12 @@ from typing import ClassVar
 
 import torch
 
-from ppl_models.options import check_count
-from ppl_models.program.estimators.drawing import Guide, Target, draw
-from ppl_models.program.estimators.estimator import Estimator, Terms
-from ppl_models.program.estimators.weights import check_weights, grouped, weights_of
+from ppl_models.program.estimators.weighted import Weighted
+from ppl_models.program.estimators.weights import grouped
 
 
 @dataclass(frozen=True)
-class ImportanceWeighted(Estimator):
+class ImportanceWeighted(Weighted):
     """Sum over data of E[log mean_k w_k], w = p / q, differentiated with all that depends on the parameters.
 
     Where one plate (or several) holds every site of model and guide, each datum has weights of its own, unscaled; with
@@ -30,27 +28,9 @@ class ImportanceWeighted(Estimator):
 
     name: ClassVar[str] = "importance_weighted"
 
-    def __post_init__(self) -> None:
-        check_count("estimator_options['num_importance']", self.num_importance)
-
-    @property
-    def draws_inside(self) -> int:
-        """Draws inside the logarithm."""
-        return self.num_importance
-
-    def particle(self, target: Target, guide: Guide) -> Terms:
-        """The log weights of one draw, in nats."""
-        found = weights_of(target, draw(target, guide))
-        return {"log_weight": found.log_weight, "scale": found.scale}
-
     def combine(self, terms: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Minus the bound, the mean over groups of `num_importance` draws."""
         return -bound(terms, self.num_importance)
-
-    def check(self, target: Target, guide: Guide) -> None:
-        """Refuse what has no weights."""
-        super().check(target, guide)
-        check_weights(target, guide)
 
 
 def bound(terms: Mapping[str, torch.Tensor], num_importance: int, power: float = 1.0) -> torch.Tensor:

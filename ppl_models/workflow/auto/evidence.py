@@ -137,27 +137,9 @@ def against_others(evidence: Evidence, others: Sequence[Draws], labels: Sequence
     Safe and effective importance sampling): the guide's share bounds the weights, and a mode that it misses and
     another has comes in with its mass.
     """
-    found = _together(evidence.draws, others)
-    return check_others(evidence.found.corrected, found, labels)
-
-
-def _together(own: Draws, others: Sequence[Draws]) -> Moments:
-    groups = [own, *others]
-    number = min(group.points.shape[1] for group in groups)
-    shares = np.array([0.5] + [0.5 / len(others)] * len(others))
-    # Each guide gives draws in proportion to its share; the judged one gives all that are asked for.
-    counts = [max(1, round(number * share / shares[0])) for share in shares]
-    points, values, log_p = (
-        np.concatenate([_some(getattr(group, part), count) for group, count in zip(groups, counts, strict=True)])
-        for part in ("points", "values", "log_p")
-    )
-    log_q = np.logaddexp.reduce(
-        [np.log(share) + group.guide.log_prob(points) for group, share in zip(groups, shares, strict=True)], axis=0
-    )
-    order = np.random.default_rng(0).permutation(len(points))
-    usable = order[: len(order) // NUM_REPLICATES * NUM_REPLICATES]
-    ratio = (log_p - log_q)[usable].reshape(NUM_REPLICATES, -1)
-    return replicates(values[usable].reshape(*ratio.shape, -1), ratio).corrected
+    shares = [0.5, *(0.5 / len(others) for _ in others)]
+    _, values, ratio = _mixed([evidence.draws, *others], shares)
+    return check_others(evidence.found.corrected, replicates(values, ratio).corrected, labels)
 
 
 @dataclass(frozen=True)
@@ -184,20 +166,33 @@ def pool(groups: Sequence[Draws]) -> Pool | None:
     """Draws of several guides together, equally many of each; None where there are none."""
     if not groups:
         return None
+    points, values, ratio = _mixed(groups, [1.0 / len(groups)] * len(groups))
+    if np.isneginf(ratio).all(axis=1).any():
+        return None
+    found = replicates(values, ratio)
+    weights = found.log_weights - np.logaddexp.reduce(found.log_weights)
+    return Pool(points, weights, found.corrected)
+
+
+def _mixed(groups: Sequence[Draws], shares: Sequence[float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draws of several guides as draws of their mixture, in proportion to their shares and in random order.
+
+    Returns:
+        Points, shape (draw, dim); scalar parameters, (replicate, draw, parameter); log p - log q, (replicate, draw).
+    """
     number = min(group.points.shape[1] for group in groups)
+    counts = [max(1, round(number * share / max(shares))) for share in shares]
     points, values, log_p = (
-        np.concatenate([_some(getattr(group, part), number) for group in groups])
+        np.concatenate([_some(getattr(group, part), count) for group, count in zip(groups, counts, strict=True)])
         for part in ("points", "values", "log_p")
     )
-    log_q = np.logaddexp.reduce([group.guide.log_prob(points) for group in groups], axis=0) - np.log(len(groups))
+    log_q = np.logaddexp.reduce(
+        [np.log(share) + group.guide.log_prob(points) for group, share in zip(groups, shares, strict=True)], axis=0
+    )
     order = np.random.default_rng(0).permutation(len(points))
     usable = order[: len(order) // NUM_REPLICATES * NUM_REPLICATES]
     ratio = (log_p - log_q)[usable].reshape(NUM_REPLICATES, -1)
-    if np.isneginf(ratio).all(axis=1).any():
-        return None
-    found = replicates(values[usable].reshape(*ratio.shape, -1), ratio)
-    weights = found.log_weights - np.logaddexp.reduce(found.log_weights)
-    return Pool(points[usable], weights, found.corrected)
+    return points[usable], values[usable].reshape(*ratio.shape, -1), ratio
 
 
 def _some(array: np.ndarray, count: int) -> np.ndarray:

@@ -16,6 +16,7 @@ from ppl_models.workflow.judging import check_fit, shared_draws
 COMPARED = {*(moment.name for moment in MOMENTS), "joint"}
 UNSEEN = "No diagnostic of draws can see a mode that all of them missed; a baseline can."
 DECISIVE = ("finite draws", "k-hat")
+SAID = "No guide passed, so the draws are those of NUTS, which passed the gates of a baseline."
 NO_WEIGHTS = "the draws are those of MCMC, which have no weights"
 
 
@@ -66,6 +67,3 @@ def _check_chains(fit: AutoFit, baseline: xr.DataTree | None, num_draws: int) ->
             return replace(found, verdict=verdict, checks=(*found.checks, *own), reasons=(SAID, *found.reasons))
     table: pd.DataFrame = unmeasured_table(labelled_draws(draws).labels)
     return Verdict("trust", (*own, khat), table, math.nan, (SAID,), "psis", config)
-
-
-SAID = "No guide passed, so the draws are those of NUTS, which passed the gates of a baseline."

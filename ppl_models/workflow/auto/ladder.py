@@ -62,7 +62,8 @@ class Climb:
     allow_mcmc: bool
     rungs: list[Rung] = field(default_factory=list)
     tried: list[Tried] = field(default_factory=list)
-    probes: dict[int, tuple[Fit, Draws | None]] = field(default_factory=dict)
+    probes: dict[int, Fit] = field(default_factory=dict)
+    probed: dict[int, Draws | None] = field(default_factory=dict)
     scale: Scale | None = None
     num_dims: int = 0
 
@@ -176,7 +177,7 @@ def _obstacle(state: Climb, step: Step) -> str:
 
 def _fitted(state: Climb, step: Step) -> Fit:
     if step is PATHFINDER:
-        return _probe(state, 0)[0]
+        return _probe(state, 0)
     best = state.best
     begin = {"init": best.fit} if step.improves and best is not None else {}
     share = SLOW_SHARE if step.slow and state.allow_mcmc else 1.0
@@ -188,14 +189,20 @@ def _fit(state: Climb, step: Step, purpose: str, **changes: Any) -> Fit:
     return fit_guide(state.model, state.data, replace(state.options, seed=seed, **{**step.options, **changes}))
 
 
-def _probe(state: Climb, number: int) -> tuple[Fit, Draws | None]:
-    """A Pathfinder run from starts of its own, with draws of it; made once."""
+def _probe(state: Climb, number: int) -> Fit:
+    """A Pathfinder run from starts of its own; made once."""
     if number not in state.probes:
         seconds = max(state.seconds_left, LEAST_SECONDS)
-        fit = _fit(state, PATHFINDER, f"probe {number}", max_seconds=seconds)
-        evidence = _evidence(state, fit, f"probe {number}", max_seconds=0.0)
-        state.probes[number] = fit, evidence.draws if evidence is not None else None
+        state.probes[number] = _fit(state, PATHFINDER, f"probe {number}", max_seconds=seconds)
     return state.probes[number]
+
+
+def _probe_draws(state: Climb, number: int) -> Draws | None:
+    """Draws of such a run, None where it has no distribution; made once."""
+    if number not in state.probed:
+        evidence = _evidence(state, state.probes[number], f"probe {number}", max_seconds=0.0)
+        state.probed[number] = evidence.draws if evidence is not None else None
+    return state.probed[number]
 
 
 def _evidence(state: Climb, fit: Fit, purpose: str, max_seconds: float) -> Evidence | None:
@@ -229,14 +236,11 @@ def _other_starts(state: Climb, fit: Fit, evidence: Evidence) -> Check:
 
 def _draws(state: Climb, but: Fit | None = None) -> list[Draws]:
     """All draws of rungs and probes, each fit's once; a refused guide may have seen what a better one has not."""
-    found: dict[int, Draws] = {}
-    for fit, draws in state.probes.values():
-        if draws is not None and fit is not but:
-            found[id(fit)] = draws
-    for tried in state.tried:
-        if tried.evidence is not None and tried.fit is not but:
-            found[id(tried.fit)] = tried.evidence.draws
-    return list(found.values())
+    judged = [tried.fit for tried in state.tried] + [but]
+    apart = [number for number, fit in state.probes.items() if not any(fit is other for other in judged)]
+    probed = [_probe_draws(state, number) for number in apart]
+    tried = [t.evidence.draws for t in state.tried if t.evidence is not None and t.fit is not but]
+    return [draws for draws in (*probed, *tried) if draws is not None]
 
 
 def _sample(state: Climb, fit: Fit | None) -> Any:
