@@ -2,6 +2,7 @@
 # make test   install what tests need; lint, types, import order, tests
 # make bench  install the peers, and race them (about 25 minutes)
 # make bench-accuracy  every family and method on real posteriors, beside the peers (hours; flags in FLAGS)
+# make bench-verdict  how often the verdict is right: planted faults, errors known (hours; flags in FLAGS)
 # make bench-tuning  fit real posteriors without a tuning option, and compare with the best fits known
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint fmt notebooks bench bench-accuracy bench-tuning elbo clean
+.PHONY: demo test lint fmt notebooks bench bench-accuracy bench-tuning bench-verdict elbo clean
 
 demo: $(VENV)/.installed
 	$(BIN)/ppl-models check eight_schools_noncentered eight_schools_centered \
@@ -40,6 +41,9 @@ bench-accuracy: $(VENV)/.installed-peers
 
 bench-tuning: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/tuning.py
+
+bench-verdict: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/verdict.py $(FLAGS)
 
 elbo: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/elbo.py

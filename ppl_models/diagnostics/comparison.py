@@ -7,7 +7,15 @@ from arviz_stats.base import array_stats
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
-from ppl_models.diagnostics.deviations import COLUMNS, Deviation, Sample, deviations, uniform, wasserstein_null
+from ppl_models.diagnostics.deviations import (
+    COLUMNS,
+    Deviation,
+    Sample,
+    deviations,
+    uniform,
+    wasserstein_null,
+    without_gaps,
+)
 from ppl_models.diagnostics.labelled import aligned, finite_draws
 from ppl_models.errors import DataError
 
@@ -69,6 +77,7 @@ def _compare_block(fit: Sample, baseline: Float64Array, num_chains: int) -> pd.D
         for name, column in columns.items()
     }
     inverse_size = (fit.weights**2).sum() + _inverse_size_of_distribution(baseline, num_chains)
+    errors = without_gaps(columns, errors, reference, inverse_size)
     return deviation_table(columns, errors, wasserstein_null(reference, inverse_size))
 
 

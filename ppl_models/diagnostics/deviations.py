@@ -16,6 +16,7 @@ Float64Array = NDArray[np.float64]
 COLUMNS = ("mean_error_sd", "log_sd_ratio", "q05_error_sd", "q95_error_sd", "wasserstein_sd")
 QUANTILES = (0.05, 0.95)
 HALF_WIDTH = 0.025  # of the probability window over which the density at a quantile is taken
+SIGMAS, GAP = 3.0, 2.0  # standard errors looked to either side; times the delta method's error that a gap shows by
 SAME_CONSTANT = 1e-6  # relative; single precision tells 1.0 from 1.0000001
 
 
@@ -136,6 +137,37 @@ def wasserstein_null(reference: Sample, inverse_size: Float64Array) -> Float64Ar
     integral = (np.sqrt(probability * (1.0 - probability)) * np.diff(reference.ordered, axis=-1)).sum(axis=-1)
     scale = np.where(is_constant(reference.values), np.nan, _sd(reference).value)
     return np.sqrt(2.0 / np.pi * inverse_size) * integral / scale
+
+
+def without_gaps(
+    columns: dict[str, Deviation], errors: dict[str, Float64Array], reference: Sample, inverse_size: Float64Array
+) -> dict[str, Float64Array]:
+    """Take back what was said of quantiles that lie in a gap between two modes, and give the errors of all columns.
+
+    The sampling distribution of a quantile is that of the distribution function, read backwards: at three standard
+    errors of the probability, sqrt(p (1 - p) (1/n1 + 1/n2)), to either side. Where the density is about even, that is
+    the delta method's error, which is kept. In a gap it is as wide as the gap, and the quantile is no figure of the
+    distribution: the column becomes NaN there, or, where the samples are too small to tell, gets the wider error.
+
+    Args:
+        columns: of `deviations`; the quantiles are changed in place.
+        errors: by column, shape (parameter,).
+        reference: the draws that stand for the truth.
+        inverse_size: 1/n1 + 1/n2 of the effective sizes, shape (parameter,).
+    """
+    middle = np.cumsum(reference.ordered_weights, axis=-1) - 0.5 * reference.ordered_weights
+    scale = np.where(is_constant(reference.values), np.nan, _sd(reference).value)
+    found = dict(errors)
+    for name, probability in zip(("q05_error_sd", "q95_error_sd"), QUANTILES, strict=True):
+        reach = SIGMAS * np.sqrt(probability * (1.0 - probability) * inverse_size)
+        levels = np.stack([probability - reach, np.full_like(reach, probability), probability + reach], axis=-1)
+        rows = zip(levels, middle, reference.ordered, strict=True)
+        below, value, above = np.array([np.interp(level, *row) for level, *row in rows]).T
+        backwards = np.maximum(above - value, value - below) / SIGMAS / scale
+        uneven = backwards > GAP * errors[name]
+        found[name] = np.where(uneven, backwards, errors[name])
+        columns[name].value[uneven & (reach < HALF_WIDTH)] = np.nan
+    return found
 
 
 def _mean(sample: Sample) -> Estimate:

@@ -32,11 +32,16 @@ Float64Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Pair:
-    """Scores of a fit and of its reference over the same parameters; `num_chains` is 0 where both share their draws."""
+    """Scores of a fit and of its reference over the same parameters.
+
+    `num_chains` are those of the reference, 0 where its draws are independent; `shared` says that both are the same
+    draws, weighted or not.
+    """
 
     fit: Sample
     reference: Sample
     num_chains: int
+    shared: bool
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,8 @@ def check_joint(draws: xr.Dataset, baseline: xr.Dataset, *, log_weights: ArrayLi
     fit = finite_draws(aligned(draws, baseline), what="draws")
     truth = finite_draws(baseline, what="baseline")
     weights = normalised_weights(log_weights, fit.values.shape[0] * fit.values.shape[1])
-    return _check(fit, weights, truth, None, "baseline")
+    equal = np.full(truth.values[..., 0].size, 1.0 / truth.values[..., 0].size)
+    return _check(fit, weights, truth, equal, "baseline", num_chains=truth.values.shape[0])
 
 
 def check_joint_with_psis(draws: xr.Dataset, log_ratio: ArrayLike) -> Check | None:
@@ -91,7 +97,31 @@ def check_joint_with_psis(draws: xr.Dataset, log_ratio: ArrayLike) -> Check | No
     fit = finite_draws(draws, what="draws")
     num_draws = fit.values.shape[0] * fit.values.shape[1]
     weights = normalised_weights(psis_weights(log_ratio)[0], num_draws)
-    return _check(fit, np.full(num_draws, 1.0 / num_draws), fit, weights, "psis")
+    return _check(fit, np.full(num_draws, 1.0 / num_draws), fit, weights, "psis", shared=True)
+
+
+def check_joint_with_pool(
+    draws: xr.Dataset, values: Float64Array, pool_log_weights: ArrayLike, *, log_weights: ArrayLike | None = None
+) -> Check | None:
+    """`check_joint` of a fit against weighted draws of a pool of proposals.
+
+    Args:
+        draws: independent draws of the fit, dims (chain, draw, event...); at least 100.
+        values: the pool's draws of the same scalar parameters in the same order, shape (draw, parameter).
+        pool_log_weights: of the pool's draws, shape (draw,).
+        log_weights: log importance weights of the fit's draws, shape (draw,), which judge the corrected fit.
+
+    Returns:
+        As `check_joint`.
+
+    Raises:
+        DataError: as `compare_with_pool`.
+    """
+    fit = finite_draws(draws, what="draws")
+    num_draws = fit.values.shape[0] * fit.values.shape[1]
+    truth = LabelledDraws(fit.labels, values[None])
+    weights = normalised_weights(pool_log_weights, len(values))
+    return _check(fit, normalised_weights(log_weights, num_draws), truth, weights, "pool")
 
 
 def unmeasured_joint(why: str) -> Check:
@@ -100,25 +130,29 @@ def unmeasured_joint(why: str) -> Check:
 
 
 def _check(
-    fit: LabelledDraws, weights: Float64Array, truth: LabelledDraws, truth_weights: Float64Array | None, reference: str
+    fit: LabelledDraws,
+    weights: Float64Array,
+    truth: LabelledDraws,
+    truth_weights: Float64Array,
+    reference: str,
+    *,
+    num_chains: int = 0,
+    shared: bool = False,
 ) -> Check | None:
-    """`truth_weights` are given where the reference is the fit's own draws, weighted."""
     used = np.flatnonzero(~_constant(fit.values) & ~_constant(truth.values))
     if used.size < 2:
         return None
     if used.size > MAX_SCREENED:
         used = used[np.linspace(0, used.size - 1, MAX_SCREENED).astype(int)]
-    num_chains = truth.values.shape[0] if truth_weights is None else 0
-    if truth_weights is None:
-        truth_weights = np.full(truth.values[..., 0].size, 1.0 / truth.values[..., 0].size)
     whole = Sample(_by_parameter(truth.values[..., used]), truth_weights)
     truth_scores = normal_scores(whole.values, whole)
-    fit_scores = truth_scores if num_chains == 0 else normal_scores(_by_parameter(fit.values[..., used]), whole)
+    fit_scores = truth_scores if shared else normal_scores(_by_parameter(fit.values[..., used]), whole)
     found, held_out = (
         Pair(
             _half(fit_scores, weights, fit.values.shape[:2], half),
             _half(truth_scores, truth_weights, truth.values.shape[:2], half),
             num_chains,
+            shared,
         )
         for half in (0, 1)
     )
@@ -151,10 +185,11 @@ def _log_sd_ratios(pair: Pair, directions: Directions) -> tuple[Float64Array, Fl
         *(_log_sd(sample, directions) for sample in (pair.fit, pair.reference)),
         strict=True,
     )
-    if pair.num_chains:
-        variance = (terms[0] ** 2).sum(axis=-1) + chain_variance(terms[1], pair.num_chains)
-    else:
+    if pair.shared:
         variance = ((terms[0] - terms[1]) ** 2).sum(axis=-1)
+    else:
+        own = chain_variance(terms[1], pair.num_chains) if pair.num_chains else (terms[1] ** 2).sum(axis=-1)
+        variance = (terms[0] ** 2).sum(axis=-1) + own
     return log_sd[0] - log_sd[1], np.sqrt(variance)
 
 

@@ -8,12 +8,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
 from ppl_models.diagnostics.check import Check
+from ppl_models.diagnostics.sample_size import khat_limit, smallest_num_draws
 from ppl_models.errors import DataError
 
 MIN_DRAWS = 100
 ADVISED_DRAWS = 10_000
 KHAT_GOOD = 0.5
-KHAT_LIMIT = 0.7
 ROUNDING = 1e-6  # nats; weights this equal are those of the posterior itself
 TOO_NEAR = "too near its limit to tell"
 
@@ -64,20 +64,6 @@ def psis_weights(log_ratio: ArrayLike) -> tuple[Float64Array, float]:
     if math.isnan(khat) or np.isnan(weights).any():
         return unsmoothed, math.nan
     return weights, khat
-
-
-def khat_limit(num_draws: int) -> float:
-    """The largest k-hat at which PSIS estimates from so many draws can be used: min(1 - 1/log10 S, 0.7).
-
-    Args:
-        num_draws: number of draws S behind k-hat.
-
-    Returns:
-        The limit (unitless); 0.7 from 2,155 draws on.
-
-    Vehtari et al. (2024), section 3.2.4.
-    """
-    return min(1.0 - 1.0 / math.log10(num_draws), KHAT_LIMIT)
 
 
 def check_khat(log_ratio: ArrayLike, *, num_bootstrap: int = 40, seed: int = 0) -> Check:
@@ -181,6 +167,8 @@ def _detail(ratios: Float64Array, khat: float) -> str:
     notes = [f"{ratios.size:,} draws"]
     if ratios.size < ADVISED_DRAWS:
         notes.append(f"fewer than the {ADVISED_DRAWS:,} advised")
+    if MIN_DRAWS < (fewest := smallest_num_draws(khat)) < math.inf:
+        notes.append(f"importance weighting needs {math.ceil(fewest):,} at this k-hat")
     if zeros := int(np.isneginf(ratios).sum()):
         notes.append(f"{zeros:,} of them have zero posterior density")
     if khat == math.inf:

@@ -14,7 +14,12 @@ from ppl_models.diagnostics.deviations import COLUMNS
 
 RESOLUTION = 3.0  # Monte Carlo errors that must fit within a limit before a pass counts
 
-REFERENCES = {"baseline": "the baseline", "psis": "its own importance-weighted draws"}
+REFERENCES = {
+    "baseline": "the baseline",
+    "pool": "a weighted pool of proposals",
+    "psis": "its own importance-weighted draws",
+    "scores": "what the gradients of the log density ask for",
+}
 
 Float64Array = NDArray[np.float64]
 
@@ -42,7 +47,7 @@ MOMENTS = (
 class Judged:
     """One moment of every parameter, shape (parameter,): signed values, errors, and which of three states each is in.
 
-    A parameter that varies on neither side is in none of the three.
+    A parameter that varies on neither side is in none of the three, nor is a quantile that lies in a gap between modes.
     """
 
     values: Float64Array
@@ -88,7 +93,8 @@ def judge(table: pd.DataFrame, moment: Moment) -> Judged:
     certain = np.isinf(values) & ~((moment.column == "log_sd_ratio") & np.isposinf(values))
     failed = ~idle & ((~within & (size > chance * errors)) | certain) & ~np.isnan(values)
     passed = ~idle & within & (RESOLUTION * errors <= moment.limit)
-    return Judged(values, errors, passed, failed, ~idle & ~failed & ~passed)
+    in_gap = np.isnan(values) & moment.column.startswith("q") & ~np.isnan(table[COLUMNS[0]].to_numpy(dtype=float))
+    return Judged(values, errors, passed, failed, ~idle & ~failed & ~passed & ~in_gap)
 
 
 def moment_checks(table: pd.DataFrame, reference: str) -> tuple[Check, ...]:
@@ -101,10 +107,16 @@ def moment_checks(table: pd.DataFrame, reference: str) -> tuple[Check, ...]:
     Returns:
         Checks `mean`, `sd`, `5 % quantile`, `95 % quantile` and `Wasserstein`. The value is the absolute error of the
         worst parameter (in reference sd; the log ratio for `sd`; the excess over the distance of exact samples for
-        `Wasserstein`); the detail names it with its sign. `passed` is None when a parameter cannot be resolved, or
+        `Wasserstein`); the detail names it with its sign. A quantile that lies in a gap between modes for every
+        parameter has no check. `passed` is None when a parameter cannot be resolved, or
         when no parameter varies.
     """
-    return tuple(_moment_check(table, moment, REFERENCES[reference]) for moment in MOMENTS)
+    idle = bool(np.isnan(table[COLUMNS[0]].to_numpy(dtype=float)).all())
+    return tuple(
+        _moment_check(table, moment, REFERENCES[reference])
+        for moment in MOMENTS
+        if idle or judge(table, moment).worst is not None
+    )
 
 
 def unmeasured_moments(why: str) -> tuple[Check, ...]:

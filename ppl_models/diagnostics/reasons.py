@@ -34,7 +34,7 @@ def about_khat(khat: Check, reference: str) -> str:
     if khat.passed:
         return f"k-hat is {value}, within its limit of {khat.limit:.2f}."
     sentence = f"k-hat is {value}, beyond its limit of {khat.limit:.2f}"
-    if reference == "baseline":
+    if reference in ("baseline", "pool"):
         return f"{sentence}."
     return (
         f"{sentence}: the guide misses a part of the posterior that matters, most likely its tails or its width; "
@@ -72,6 +72,18 @@ def about_moments(table: pd.DataFrame | None, reference: str) -> str:
         names = ", ".join(f"the {moment.name} of `{_worst_name(table, judged[moment])}`" for moment in unclear)
         sentence += f"{'; ' if sentence else ''}{names} cannot be resolved with so few draws"
     return sentence[0].upper() + sentence[1:] + "."
+
+
+def about_scores(scores: Sequence[Check]) -> str:
+    """What the gradients of the log density say of means and sds."""
+    wrong = [check for check in scores if check.passed is False]
+    if not wrong:
+        return "" if any(check.passed is None for check in scores) else "Means and sds agree with the gradients."
+    right = [f"{check.name.removeprefix('score ')}s" for check in scores if check.passed is True]
+    parts = [f"the {' and '.join(right)} are right"] if right else []
+    parts += [f"the {check.name.removeprefix('score ')} is wrong, {check.detail}" for check in wrong]
+    sentence = "; ".join(parts)
+    return f"{sentence[0].upper()}{sentence[1:]}: {wrong[0].advice}."
 
 
 def about_constants(table: pd.DataFrame | None) -> str:

@@ -1,15 +1,17 @@
-"""A fit beside its own importance-weighted draws, for want of a baseline."""
+"""A fit beside importance-weighted draws, its own or a pool's, for want of a baseline."""
 
 import numpy as np
 import pandas as pd
 import xarray as xr
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from ppl_models.diagnostics.comparison import BLOCK, deviation_table
-from ppl_models.diagnostics.deviations import Sample, deviations, uniform, wasserstein_null
+from ppl_models.diagnostics.comparison import BLOCK, deviation_table, normalised_weights
+from ppl_models.diagnostics.deviations import Sample, deviations, uniform, wasserstein_null, without_gaps
 from ppl_models.diagnostics.khat import psis_weights
 from ppl_models.diagnostics.labelled import finite_draws
 from ppl_models.errors import DataError
+
+Float64Array = NDArray[np.float64]
 
 
 def compare_with_psis(draws: xr.Dataset, log_ratio: ArrayLike) -> pd.DataFrame:
@@ -43,6 +45,47 @@ def compare_with_psis(draws: xr.Dataset, log_ratio: ArrayLike) -> pd.DataFrame:
     for start in range(0, len(fit.labels), BLOCK):
         values = np.ascontiguousarray(stacked[:, start : start + BLOCK].T)
         blocks.append(_compare_block(Sample(values, weights)))
+    return pd.concat(blocks, ignore_index=True).set_index(pd.Index(fit.labels, name="parameter"))
+
+
+def compare_with_pool(
+    draws: xr.Dataset, values: Float64Array, pool_log_weights: ArrayLike, *, log_weights: ArrayLike | None = None
+) -> pd.DataFrame:
+    """Compare every marginal of a fit with weighted draws of a pool of proposals.
+
+    Args:
+        draws: independent draws of the fit, dims (chain, draw, event...); at least 100.
+        values: the pool's draws of the same scalar parameters in the same order, shape (draw, parameter).
+        pool_log_weights: of the pool's draws, shape (draw,).
+        log_weights: log importance weights of the fit's draws, shape (draw,), which judge the corrected fit.
+
+    Returns:
+        The columns of `compare`. The Monte Carlo errors count both samples as independent; where the pool holds draws
+        of the fit they are too large rather than too small.
+
+    Raises:
+        DataError: NaN or infinite draws, fewer than 100, or weights of another shape.
+    """
+    fit = finite_draws(draws, what="draws")
+    stacked = fit.values.reshape(-1, len(fit.labels))
+    weights = normalised_weights(pool_log_weights, len(values))
+    own_weights = normalised_weights(log_weights, len(stacked))
+    inverse_size = float((own_weights**2).sum() + (weights**2).sum())
+    blocks = []
+    for start in range(0, len(fit.labels), BLOCK):
+        own, others = (np.ascontiguousarray(part[:, start : start + BLOCK].T) for part in (stacked, values))
+        reference = Sample(others, weights)
+        columns = deviations(Sample(own, own_weights), reference)
+        errors = {
+            name: np.sqrt((column.fit_terms**2).sum(axis=-1) + (column.reference_terms**2).sum(axis=-1))
+            for name, column in columns.items()
+        }
+        errors = without_gaps(columns, errors, reference, np.full(len(own), inverse_size))
+        # over the fit's distribution: far draws of a pool, of next to no weight, would make it large
+        with np.errstate(divide="ignore", invalid="ignore"):
+            relative = np.exp(columns["log_sd_ratio"].value)
+        null = relative * wasserstein_null(uniform(own), np.full(len(own), inverse_size))
+        blocks.append(deviation_table(columns, errors, null))
     return pd.concat(blocks, ignore_index=True).set_index(pd.Index(fit.labels, name="parameter"))
 
 

@@ -83,6 +83,11 @@ class Replicates:
         return max(upper, self.khat)
 
     @property
+    def heaviest(self) -> float:
+        """How many times the mean weight the heaviest draw has."""
+        return float(self.log_weights.size * np.exp(self.log_weights.max()))
+
+    @property
     def num_effective(self) -> float:
         """Effective number of draws, 1 / sum of squared weights."""
         return float(np.exp(-np.logaddexp.reduce(2.0 * self.log_weights)))

@@ -27,8 +27,12 @@ class Verdict:
             measured, empty when there was nothing to compare with.
         khat: the Pareto k-hat (unitless); NaN when it could not be measured.
         reasons: the sentences that a statistician would say, the worst parameters by name.
-        reference: "baseline" or "psis": what the table was measured against.
+        reference: what the draws were held against: "baseline", "pool" (the guide's draws and Pathfinder's, weighted
+            together), "psis" (the guide's own, weighted), or "scores" (the gradients of the log density).
         config: what was checked, with which limits and versions.
+        tables: further tables of evidence; "scores" has the errors by unconstrained parameter that the gradients of the
+            log density tell.
+        seconds: spent on each check.
     """
 
     verdict: str
@@ -38,6 +42,8 @@ class Verdict:
     reasons: tuple[str, ...]
     reference: str
     config: Mapping[str, Any] = field(default_factory=dict)
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
     def worst(self, num_rows: int = NUM_ROWS) -> pd.DataFrame:
         """The rows that come nearest to their limits or exceed them most, worst first."""
@@ -74,10 +80,6 @@ class Verdict:
 
     def to_json(self) -> dict[str, Any]:
         """A dict of plain Python types that `json.dumps` takes; NaN and infinities become None."""
-        rows = [
-            {"parameter": name, **row}
-            for name, row in zip(self.table.index, self.table.to_dict("records"), strict=True)
-        ]
         return _plain(
             {
                 "verdict": self.verdict,
@@ -85,10 +87,15 @@ class Verdict:
                 "khat": self.khat,
                 "reasons": self.reasons,
                 "checks": [vars(check) for check in self.checks],
-                "table": rows,
+                "table": _rows(self.table),
+                "tables": {name: _rows(table) for name, table in self.tables.items()},
                 "config": self.config,
             }
         )
+
+
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{"parameter": name, **row} for name, row in zip(table.index, table.to_dict("records"), strict=True)]
 
 
 def _plain(value: Any) -> Any:

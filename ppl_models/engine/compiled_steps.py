@@ -15,7 +15,7 @@ from ppl_models.engine.step_data import Ahead, Chunk, FailedStep, Shapes, num_fi
 from ppl_models.engine.svi_graph import PROOF_SEED, Batch, SviGraph
 from ppl_models.errors import CaptureError, DataError, first_line
 from ppl_models.program.data import Arguments
-from ppl_models.program.isolation import forked_random
+from ppl_models.program.isolation import forked_random, seed_torch
 
 NUM_PROOFS = 2
 FLAT = 1e-4
@@ -125,6 +125,13 @@ class CompiledSteps:
         self._previous = None
         self._forget_mean()
 
+    def begin(self, flat: torch.Tensor) -> None:
+        """Begin another optimisation from a point, as newly made steps would."""
+        self.move(flat, afresh=True)
+        if self.svi.averaged:
+            self.set_units(torch.ones_like(flat))
+        self._noise, self._left, self.failed = [], 0, None
+
     def take_mean(self) -> torch.Tensor:
         """The mean of the points passed since the last call, `move` or failure; the present one where there is none."""
         mean = self.state[3] / self._summed if self._summed else self.position()
@@ -152,7 +159,7 @@ class CompiledSteps:
         """Losses of steps of size zero, which move nothing and leave the gradient behind in its running average."""
         found: list[float] = []
         with forked_random():
-            torch.manual_seed(seed)
+            seed_torch(seed)
             while len(found) < num_steps:
                 left = num_steps - len(found)
                 noise = self.elbo.draw_noise(min(left, max(1, NOISE_NUMBERS // self.elbo.numbers_per_step)))

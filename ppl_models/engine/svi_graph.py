@@ -45,7 +45,7 @@ class SviGraph:
                 self.step,
                 self.start(flat),
                 streams,
-                () if minibatches else data,
+                (*(() if minibatches else data), *(elbo.coordinates.constants if elbo.coordinates else ())),
                 other_streams=other,
                 num_threads=num_threads,
             )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -28,6 +28,9 @@ from ppl_models.posterior import (
 )
 from ppl_models.program import Data, Program, build_program, map_draws
 from ppl_models.seeds import check_seed, child_seed
+
+if TYPE_CHECKING:
+    from ppl_models.inference.fit_options import FitOptions
 
 BOUND_OR_DENSITY = ("svi", "newton")
 """Methods whose losses are an ELBO's, or a log density's; those of others are objectives of their own."""
@@ -58,6 +61,7 @@ class Fit:
         method: what fitted it: "svi", or the name of another method.
         evaluations: points at which the gradient of the model's log density was computed.
         evidence: what a method found beside the fit, by name.
+        options: the options as they were given; None for a fit from a file.
     """
 
     program: Program = field(repr=False)
@@ -80,6 +84,7 @@ class Fit:
     method: str = "svi"
     evaluations: int = 0
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    options: "FitOptions | None" = field(default=None, repr=False)
 
     def __post_init__(self):
         self.losses.setflags(write=False)

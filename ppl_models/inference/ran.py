@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from ppl_models.engine import Target
 from ppl_models.inference.course import Stage
 from ppl_models.inference.guides import ResolvedGuide
 from ppl_models.inference.methods import Method
 from ppl_models.inference.methods.running import run_method
 from ppl_models.inference.preconditioning.initial import Initial
-from ppl_models.inference.runs import AUTO, Job, Start, run_starts
+from ppl_models.inference.runs import AUTO, Done, Job, Start, run_starts
 from ppl_models.program import Program
 from ppl_models.progress import progress_bar
 from ppl_models.seeds import child_seed
@@ -39,7 +40,11 @@ class Ran:
 def run_svi(job: Job, *, progress: bool) -> Ran:
     """Fit by SVI. Call it in the fit's world, behind the guide's first run."""
     with progress_bar(f"fit {job.resolved.name}", job.max_steps, show=progress) as update:
-        done = run_starts(job, update)
+        return ran_of(job, run_starts(job, update))
+
+
+def ran_of(job: Job, done: Done) -> Ran:
+    """What the runs of a job left behind."""
     steps, trajectory = done.steps, done.trajectory
     return Ran(
         losses=trajectory.losses,
@@ -73,6 +78,7 @@ def run_with(
     deadline: float,
     *,
     progress: bool,
+    target: Target | None = None,
 ) -> Ran:
     """Fit by another method. Call it in the fit's world, behind the guide's first run."""
     began = time.perf_counter()
@@ -88,6 +94,7 @@ def run_with(
             max_steps=max_steps,
             deadline=deadline,
             update=update,
+            target=target,
         )
     arrival = {} if found.arrival is None else {"arrival": asdict(found.arrival)}
     return Ran(

@@ -3,7 +3,7 @@
 import copy
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import pyro
 import torch
 
-from ppl_models.engine import MOST_AVERAGED
+from ppl_models.engine import MOST_AVERAGED, Target
 from ppl_models.errors import DataError, first_line
 from ppl_models.inference.course import CONVERGED, DIVERGED, Plan, Trajectory
 from ppl_models.inference.draws import latent_draws
@@ -69,7 +69,10 @@ class Start:
 
 @dataclass(frozen=True)
 class Job:
-    """All that a run needs; see `ppl_models.fit`."""
+    """All that a run needs; see `ppl_models.fit`.
+
+    `target` is the program's log density where it is there already, and `make_steps` prepares the steps.
+    """
 
     program: Program
     resolved: ResolvedGuide
@@ -78,6 +81,8 @@ class Job:
     started: float
     held_out: Sequence[Arguments] = ()
     initial: Initial | None = None
+    target: Target | None = None
+    make_steps: Callable[[Program, Callable[..., Any], StepOptions], Steps] = make_steps
 
     @property
     def max_steps(self) -> int:
@@ -147,19 +152,20 @@ def _time_is_up(job: Job) -> bool:
 
 
 def _with_retry(job: Job, untouched: Parameters, start: int, update: Update) -> Done:
-    done = _run(job, start, update)
+    done = run_once(job, start, update)
     if done.trajectory.status != DIVERGED or job.options.optimizer is not None or done.improper:
         return done
     if _time_is_up(job):
         return done
     untouched.restore()
-    again = _run(job, start, update, retry=True)
+    again = run_once(job, start, update, retry=True)
     smaller = "step size and initial scale" if again.preconditioned else "step size"
     found = f"{done.trajectory.note}; tried again with {RETRY_STEP:g} times the {smaller}"
     return replace(again, notes=(found, *again.notes), evaluations=done.evaluations + again.evaluations)
 
 
-def _run(job: Job, start: int, update: Update, *, retry: bool = False) -> Done:
+def run_once(job: Job, start: int, update: Update, *, retry: bool = False) -> Done:
+    """One run from one start; more carefully as a retry. Call it in the fit's world, behind the guide's first run."""
     seed = job.settings["seed"]
     began = time.perf_counter()
     look = _look(job, start, retry)
@@ -173,7 +179,7 @@ def _run(job: Job, start: int, update: Update, *, retry: bool = False) -> Done:
     factor = (FIRST_FACTOR if job.averaged else NETWORK_FACTOR) if search else 1.0
     if retry:
         options = replace(options, step_size=options.step_size * RETRY_STEP)
-    steps = make_steps(job.program, job.resolved.guide, options)
+    steps = job.make_steps(job.program, job.resolved.guide, options)
     plan = Plan(
         max_steps=min(job.max_steps, ENDLESS_STEPS) if look.endless else job.max_steps,
         max_seconds=job.settings["max_seconds"],
@@ -251,6 +257,7 @@ def _look(job: Job, start: int, retry: bool) -> Preconditioning:
         shrink=RETRY_SCALE if retry else 1.0,
         from_prior=start > 0,
         initial=job.initial,
+        target=job.target,
     )
 
 

@@ -21,6 +21,15 @@ def forked_random(device: torch.device = CPU) -> AbstractContextManager[None]:
     return torch.random.fork_rng(devices=range(torch.cuda.device_count()) if on_cuda else [])
 
 
+def seed_torch(seed: int) -> None:
+    """Seed torch's generator for the default device, and that of the CPU."""
+    if torch.get_default_device().type == "cpu":
+        # torch.manual_seed writes down the call stack for a CUDA that may never come, which takes a millisecond.
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
+
+
 @contextmanager
 def isolated(
     *,

@@ -268,13 +268,14 @@ def _check_same_sites(first: Trace, second: Trace) -> None:
 
 
 def _support_moves(site: Site, first: Trace, second: Trace) -> bool:
-    bounds = [_bounds(nodes_of(trace)[site.name]["fn"].support) for trace in (first, second)]
+    found = [bounds(nodes_of(trace)[site.name]["fn"].support) for trace in (first, second)]
     return any(
-        not torch.equal(torch.as_tensor(a), torch.as_tensor(b)) for a, b in zip(bounds[0], bounds[1], strict=False)
+        not torch.equal(torch.as_tensor(a), torch.as_tensor(b)) for a, b in zip(found[0], found[1], strict=False)
     )
 
 
-def _bounds(support) -> list:
+def bounds(support) -> list:
+    """Lower and upper bounds of a support, where it has any."""
     while hasattr(support, "base_constraint"):
         support = support.base_constraint
     return [value for name in ("lower_bound", "upper_bound") if (value := getattr(support, name, None)) is not None]

@@ -7,45 +7,29 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from ppl_models.diagnostics import Verdict, elbo_estimate, gates_passed, psis_weights
+from ppl_models.diagnostics import Verdict, elbo_estimate
 from ppl_models.diagnostics.labelled import labelled_draws
 from ppl_models.errors import DataError, OptionError, PPLError
 from ppl_models.inference import Fit
 from ppl_models.program import Program, Site
+from ppl_models.report.samples import (
+    BASELINE,
+    GUIDE,
+    Sample,
+    baseline_sample,
+    khat_passed,
+    psis_sample,
+    reference_sample,
+)
 from ppl_models.seeds import child_seed
 from ppl_models.workflow import AutoFit
-from ppl_models.workflow.baseline import tree_gates
-from ppl_models.workflow.judging import log_ratio_of
+from ppl_models.workflow.measuring import log_ratio_of
 
 Float64Array = NDArray[np.float64]
 Fits = Sequence[tuple[Fit, Verdict]] | Mapping[str, tuple[Fit, Verdict]]
 """Fits with their verdicts; the keys of a mapping name the guides."""
 
-GUIDE, PSIS, BASELINE = "guide", "psis", "baseline"
 NUM_PREDICTIONS = 200
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Equally weighted draws of scalar parameters, to be shown.
-
-    Attributes:
-        kind: "guide", "psis" or "baseline".
-        name: for legends.
-        labels: one per scalar parameter.
-        values: draws, shape (draw, parameter).
-        diverging: whether each draw diverged, shape (draw,); None where that has no meaning.
-    """
-
-    kind: str
-    name: str
-    labels: tuple[str, ...]
-    values: Float64Array = field(repr=False)
-    diverging: NDArray[np.bool_] | None = field(default=None, repr=False)
-
-    def column(self, label: str) -> Float64Array:
-        """The draws of one parameter, shape (draw,)."""
-        return self.values[:, self.labels.index(label)]
 
 
 @dataclass(frozen=True)
@@ -120,7 +104,7 @@ def gather(
         raise DataError(
             f"baseline: found {type(baseline).__name__} without a group 'posterior', wanted draws as from ppl.sample."
         )
-    shown = None if baseline is None else _baseline_sample(baseline)
+    shown = None if baseline is None else baseline_sample(baseline)
     return tuple(_evidence(name, fit, verdict, shown, num_draws, predictions) for name, fit, verdict in named)
 
 
@@ -141,16 +125,12 @@ def _evidence(
 ) -> Evidence:
     seed = verdict.config.get("seed", 0)
     # A fit chosen by evidence gives corrected draws; here the guide's own are shown beside the corrected ones.
-    tree = (fit.plain if isinstance(fit, AutoFit) and fit.has_density else fit).sample(
-        num_draws, seed=child_seed(seed, "check")
-    )
+    plain = fit.plain if isinstance(fit, AutoFit) and fit.chains is None else fit
+    tree = plain.sample(num_draws, seed=child_seed(seed, "check"))
     draws = labelled_draws(tree["posterior"].to_dataset())
     own = Sample(GUIDE, name, draws.labels, draws.values.reshape(-1, len(draws.labels)))
     log_ratio = log_ratio_of(tree)
-    corrected = _psis_sample(own, log_ratio, verdict, seed) if fit.has_density else None
-    # where k-hat is too large these draws are a few points over and over: better than nothing, not beside a baseline
-    usable = baseline is None or _khat_passed(verdict)
-    samples = [own, *([corrected] if corrected and usable else []), *([baseline] if baseline else [])]
+    samples = [own, *_compared(plain, verdict, own, log_ratio, baseline)]
     labels = _latent_labels(fit.program, draws.labels)
     return Evidence(
         name=name,
@@ -166,32 +146,18 @@ def _evidence(
     )
 
 
-def _baseline_sample(tree: xr.DataTree) -> Sample:
-    draws = labelled_draws(tree["posterior"].to_dataset(), what="baseline")
-    name = "MCMC" if gates_passed(tree_gates(tree)) else "MCMC, gates failed"
-    return Sample(BASELINE, name, draws.labels, draws.values.reshape(-1, len(draws.labels)), _diverging(tree))
-
-
-def _diverging(tree: xr.DataTree) -> NDArray[np.bool_] | None:
-    if "sample_stats" not in tree.children or "diverging" not in tree["sample_stats"].to_dataset():
-        return None
-    return tree["sample_stats"].to_dataset()["diverging"].to_numpy().astype(bool).reshape(-1)
-
-
-def _psis_sample(own: Sample, log_ratio: Float64Array, verdict: Verdict, seed: int) -> Sample | None:
-    """The guide's draws, resampled by their smoothed importance weights."""
-    try:
-        log_weights, _ = psis_weights(log_ratio)
-    except DataError:
-        return None
-    rng = np.random.default_rng(child_seed(seed, "report"))
-    chosen = rng.choice(len(log_ratio), size=len(log_ratio), p=np.exp(log_weights) / np.exp(log_weights).sum())
-    note = "" if _khat_passed(verdict) else ", k-hat too large"
-    return Sample(PSIS, f"after PSIS{note}", own.labels, own.values[chosen])
-
-
-def _khat_passed(verdict: Verdict) -> bool:
-    return any(check.name == "k-hat" and check.passed is True for check in verdict.checks)
+def _compared(
+    fit: Fit, verdict: Verdict, own: Sample, log_ratio: Float64Array, baseline: Sample | None
+) -> list[Sample]:
+    """Corrected draws where they are of use, the baseline, and last what the verdict held the draws against."""
+    reference = None if fit.point else reference_sample(fit, verdict, own)
+    corrected = psis_sample(own, log_ratio, verdict) if fit.has_density else None
+    # where k-hat is too large these draws are a few points over and over: better than nothing, not beside others
+    weighted = [corrected] if corrected and (khat_passed(verdict) or (baseline is None and reference is None)) else []
+    others = [sample for sample in (baseline, reference) if sample is not None]
+    if baseline is not None and reference is None and verdict.reference != BASELINE and khat_passed(verdict):
+        return [*others, *weighted]
+    return [*weighted, *others]
 
 
 def _elbo(log_ratio: Float64Array) -> tuple[float, float]:

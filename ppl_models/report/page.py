@@ -8,18 +8,28 @@ from typing import Any
 import xarray as xr
 
 from ppl_models.diagnostics import Check, gates_passed
-from ppl_models.diagnostics.moments import MOMENTS, REFERENCES, judge
+from ppl_models.diagnostics.moments import REFERENCES
+from ppl_models.report.argument import DECIDES, Step, argument
 from ppl_models.report.evidence import Evidence
+from ppl_models.report.next_steps import next_steps
+from ppl_models.report.parameters import marginal_rows, score_rows
 from ppl_models.report.plates import plates
+from ppl_models.report.rule import rule_of
+from ppl_models.report.samples import POOL, PSIS, SCORES
 from ppl_models.report.tables import elbo_text, limit_text, value_text, worst_mean, worst_sd_ratio
 from ppl_models.versions import versions
 from ppl_models.workflow.baseline import tree_gates
 
-MAX_ROWS = 200
 MEANINGS = {
     "trust": "use the fit as it is",
     "correct": "usable after the correction named",
     "reject": "do not use the fit",
+}
+SHOWN = {
+    POOL: "The figures show the pool that the draws were held against: its draws, resampled by their weights.",
+    SCORES: "The figures show what the gradients ask for: a normal, in unconstrained space, of the score-corrected "
+    "mean and covariance. It is no posterior: of the shape it knows nothing.",
+    PSIS: "The figures show the guide's own draws, resampled by their smoothed importance weights.",
 }
 MARKS = {"pass": "passed", "FAIL": "failed", "?": "not resolved"}
 
@@ -50,7 +60,8 @@ def page_content(
 
 def _guide(number: int, evidence: Evidence) -> dict[str, Any]:
     fit, verdict = evidence.fit, evidence.verdict
-    rows = _parameters(evidence)
+    rows, scores = marginal_rows(evidence), score_rows(evidence)
+    rule = rule_of(verdict, point=fit.point)
     return {
         "anchor": f"guide-{number}",
         "name": evidence.name,
@@ -65,16 +76,34 @@ def _guide(number: int, evidence: Evidence) -> dict[str, Any]:
         "khat": f"{verdict.khat:.2f}" if math.isfinite(verdict.khat) else "-",
         "worst_mean": worst_mean(verdict),
         "worst_sd_ratio": worst_sd_ratio(verdict),
-        "checks": [_check(check) for check in verdict.checks],
-        "parameters": rows[:MAX_ROWS],
+        "rule": {"steps": list(rule.steps), "rows": list(rule.rows), "replaced": bool(rule.override)},
+        "next": list(next_steps(fit, verdict, rule)),
+        "argument": [_step(step) for step in argument(verdict)],
+        "decides": list(DECIDES.items()),
+        "parameters": rows,
         "num_parameters": len(verdict.table),
+        "scores": scores,
+        "num_scores": len(verdict.tables.get("scores", ())),
+        "shown": _shown(evidence),
+        "costs": _costs(evidence),
         "plates": plates(evidence),
         "made": _made(evidence),
     }
 
 
-def _check(check: Check) -> dict[str, str]:
+def _step(step: Step) -> dict[str, Any]:
+    checks = [_check(check, decides) for check, decides in zip(step.checks, step.decides, strict=True)]
+    return {"title": step.title, "note": step.note, "checks": checks}
+
+
+def _shown(evidence: Evidence) -> str:
+    """What the last draws of each figure are, where they are not simply a guide's or a sampler's."""
+    return SHOWN.get(evidence.reference.kind, "")
+
+
+def _check(check: Check, decides: str = "") -> dict[str, str]:
     return {
+        "decides": decides,
         "mark": MARKS[check.mark],
         "state": {True: "pass", False: "fail", None: "open"}[check.passed],
         "name": check.name,
@@ -85,37 +114,17 @@ def _check(check: Check) -> dict[str, str]:
     }
 
 
-def _parameters(evidence: Evidence) -> list[dict[str, Any]]:
-    """Worst first: mean and sd of the fit, and each error with whether it is beyond its limit."""
-    table, own = evidence.verdict.table, evidence.samples[0]
-    if table.empty:
+def _costs(evidence: Evidence) -> list[tuple[str, str]]:
+    """Seconds of each check, dearest first, and beside them those of the fit."""
+    spent = evidence.verdict.seconds
+    if not spent:
         return []
-    failed = {moment.column: judge(table, moment).failed for moment in MOMENTS}
-    values = {moment.column: table[moment.column].to_numpy(dtype=float) for moment in MOMENTS}
-    errors = {moment.column: table[f"{moment.column}_mcse"].to_numpy(dtype=float) for moment in MOMENTS}
-    places = {str(label): place for place, label in enumerate(table.index)}
-    rows = []
-    for label in map(str, evidence.verdict.worst(MAX_ROWS).index):
-        draws, place = own.column(label), places[label]
-        cells = [
-            {
-                "text": _error(column, values[column][place], errors[column][place]),
-                "failed": bool(failed[column][place]),
-            }
-            for column in failed
-        ]
-        rows.append({"label": label, "mean": f"{draws.mean():.4g}", "sd": f"{draws.std(ddof=1):.3g}", "cells": cells})
-    return rows
-
-
-def _error(column: str, value: float, error: float) -> str:
-    if math.isnan(value):
-        return "-"
-    if column == "log_sd_ratio":
-        ratio = math.exp(min(value, 700.0))
-        return f"{ratio:.2f} ± {ratio * error:.2f}" if math.isfinite(error) else f"{ratio:.2f}"
-    sign = "" if column == "wasserstein_sd" else "+"
-    return f"{value:{sign}.2f} ± {error:.2f}"
+    rows = sorted(spent.items(), key=lambda item: -item[1])
+    return [
+        *((name, f"{seconds:.2f} s") for name, seconds in rows),
+        ("all checks", f"{sum(spent.values()):.2f} s"),
+        ("the fit", f"{evidence.fit.seconds:.2f} s"),
+    ]
 
 
 def _baseline(tree: xr.DataTree) -> dict[str, Any]:

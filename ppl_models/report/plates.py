@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ppl_models.diagnostics import khat_limit
+from ppl_models.inference.methods import SVI
 from ppl_models.report.evidence import Evidence, Sample
 from ppl_models.report.figures import (
     choose_pair,
@@ -65,7 +66,9 @@ def plates(evidence: Evidence) -> list[Plate]:
             "ELBO",
             elbo_figure(fit.losses, fit.constant_phase, fit.stages),
             "Evidence lower bound at each step. Dotted lines mark where a lower step size begins; in the shaded parts "
-            "the fit was stationary and its iterates were averaged. The curve should be level there.",
+            "the fit was stationary and its iterates were averaged. The curve should be level there."
+            if fit.method == SVI
+            else f"What {fit.method} climbs at each of its own steps, which have no noise: level at the end.",
         )
     )
     if fit.has_density:

@@ -113,6 +113,8 @@ def value_text(check: Check) -> str:
         return check.measured
     if math.isfinite(check.mcse):
         return with_error(value, check.mcse)
+    if 0 < abs(value) < 1e-3:
+        return f"{value:.2g}"
     decimals = 0 if value == round(value) or abs(value) >= 100 else 1 if abs(value) >= 10 else 3
     return f"{value:,.{decimals}f}"
 

@@ -172,7 +172,7 @@ def test_psis_is_promised_only_where_it_was_seen_to_work(corrected, joint, verdi
         baseline_table=BAD, gates=GOOD_GATES, joint=GOOD_JOINT, corrected_table=corrected, corrected_joint=joint
     )
     assert judged.verdict == verdict
-    assert ("Correct the draws by PSIS (ppl_models.diagnostics.psis_weights)" in judged.reasons[-1]) is promise
+    assert ("Correct the draws by PSIS (ppl.correct)" in judged.reasons[-1]) is promise
 
 
 def test_unresolved_correction_is_not_promised():
@@ -318,3 +318,68 @@ def test_html_is_escaped():
 def test_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         verdict_of(psis_table=GOOD).verdict = "trust"
+
+
+RIGHT_SCORES = (Check("score mean", 0.01, 0.2, True, ""), Check("score sd", 0.01, 0.18, True, ""))
+WRONG_SCORES = (RIGHT_SCORES[0], Check("score sd", 0.7, 0.18, False, "use full_rank", 0.01, "worst: log(tau)"))
+UNKNOWN_SCORES = tuple(Check(check.name, math.nan, check.limit, None, "") for check in RIGHT_SCORES)
+ELSEWHERE = Check("other starts", 1.3, 0.1, False, "a guide with several modes", detail="'tau' moves by 1.3 sd")
+
+
+@pytest.mark.parametrize(
+    ("moments", "khat", "expected"),
+    [
+        (GOOD, GOOD_KHAT, "trust"),
+        (GOOD, NEAR_KHAT, "trust"),
+        (GOOD, BAD_KHAT, "correct"),
+        (GOOD, UNKNOWN_KHAT, "correct"),
+        (BAD, GOOD_KHAT, "correct"),
+        (BAD, BAD_KHAT, "reject"),
+        (BAD, NEAR_KHAT, "reject"),
+        (BAD, UNKNOWN_KHAT, "reject"),
+    ],
+)
+def test_rules_against_a_pool(moments, khat, expected):
+    judged = verdict_of(khat=khat, pool_table=moments, joint=GOOD_JOINT, scores=WRONG_SCORES)
+    assert (judged.verdict, judged.reference) == (expected, "pool")
+
+
+def test_baseline_goes_before_a_pool_and_a_pool_before_own_weights():
+    both = verdict_of(baseline_table=GOOD, gates=GOOD_GATES, pool_table=BAD, psis_table=BAD, joint=GOOD_JOINT)
+    assert (both.verdict, both.reference) == ("trust", "baseline")
+    pool = verdict_of(baseline_table=GOOD, gates=BAD_GATES, pool_table=GOOD, psis_table=BAD, joint=GOOD_JOINT)
+    assert (pool.verdict, pool.reference) == ("trust", "pool")
+
+
+@pytest.mark.parametrize("reference", ["pool_table", "psis_table"])
+def test_other_starts_that_disagree_reject(reference):
+    judged = verdict_of(**{reference: GOOD}, joint=GOOD_JOINT, elsewhere=(ELSEWHERE,))
+    assert judged.verdict == "reject"
+    assert "'tau' moves by 1.3 sd" in " ".join(judged.reasons)
+    assert ELSEWHERE in judged.checks
+    kept = verdict_of(baseline_table=GOOD, gates=GOOD_GATES, joint=GOOD_JOINT, elsewhere=(ELSEWHERE,))
+    assert kept.verdict == "trust", "a baseline knows better"
+
+
+def test_scores_take_the_trust_from_weights_alone():
+    judged = verdict_of(psis_table=GOOD, joint=GOOD_JOINT, scores=WRONG_SCORES)
+    assert judged.verdict == "correct"
+    assert "what a guide does not reach has no weight" in " ".join(judged.reasons)
+    assert verdict_of(psis_table=GOOD, joint=GOOD_JOINT, scores=UNKNOWN_SCORES).verdict == "trust"
+
+
+@pytest.mark.parametrize(
+    ("scores", "khat", "expected", "reference"),
+    [
+        (RIGHT_SCORES, BAD_KHAT, "correct", "scores"),
+        (RIGHT_SCORES, UNKNOWN_KHAT, "correct", "scores"),
+        (WRONG_SCORES, BAD_KHAT, "reject", "scores"),
+        (UNKNOWN_SCORES, BAD_KHAT, "reject", "psis"),
+        ((), BAD_KHAT, "reject", "psis"),
+    ],
+)
+def test_scores_speak_where_the_weights_cannot(scores, khat, expected, reference):
+    judged = verdict_of(khat=khat, psis_table=GOOD, scores=scores)
+    assert (judged.verdict, judged.reference) == (expected, reference)
+    if scores is WRONG_SCORES:
+        assert "the sd is wrong, worst: log(tau)" in judged.reasons[0]

@@ -1,6 +1,9 @@
 from types import SimpleNamespace
 
+import pyro
+import pyro.distributions as dist
 import pytest
+import torch
 
 import ppl_models as ppl
 from ppl_models.report import gather
@@ -27,3 +30,15 @@ def judged():
 @pytest.fixture(scope="session")
 def evidence(judged):
     return gather(judged.pairs, judged.baseline)
+
+
+@pytest.fixture(scope="session")
+def one_of_two_modes():
+    """A fit of one root of two: its own weights see nothing wrong, proposals from other starts do."""
+
+    def squared(y=None):
+        x = pyro.sample("x", dist.Normal(1.0, 3.0))
+        pyro.sample("y", dist.Normal(x**2, 2.0), obs=y)
+
+    fit = ppl.fit(squared, {"y": torch.tensor(25.0)}, guide="laplace", seed=1)
+    return fit, ppl.check(fit)

@@ -1,9 +1,14 @@
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pyro
+import pyro.distributions as dist
 import pytest
+import torch
 
+import ppl_models as ppl
 from ppl_models.errors import DataError, FileError, OptionError
 from ppl_models.report import html, write_page, write_report
 
@@ -63,6 +68,54 @@ def test_all_text_is_escaped(page):
     assert "&lt;script&gt;alert(" in page
     assert "{{ 7 * 7 }}" in page
     assert "<b>" not in page
+
+
+def test_names_of_parameters_are_escaped(tmp_path):
+    def model(y):
+        z = pyro.sample("<script>", dist.Normal(0.0, 1.0).expand([2]).to_event(1))
+        pyro.sample("y", dist.Normal(z, 1.0).to_event(1), obs=y)
+
+    labels = {"coords": {"part": ["<b>first</b>", "& second"]}, "dims": {"<script>": ["part"], "y": ["part"]}}
+    fit = ppl.fit(model, {"y": torch.tensor([0.5, 1.0])}, guide="normal", method="dadvi", seed=1, **labels)
+    path = write_report(tmp_path / "page.html", [(fit, ppl.check(fit))], predictions=False)
+    text = path.read_text(encoding="utf-8")
+    Page(text)
+    assert "<script" not in text
+    assert "<b>" not in text
+    assert "&lt;script&gt;[&lt;b&gt;first&lt;/b&gt;]" in text
+
+
+def test_page_says_which_rule_fired_what_to_do_and_what_it_cost(one_of_two_modes, tmp_path):
+    path = write_report(tmp_path / "page.html", [one_of_two_modes], predictions=False)
+    text = path.read_text(encoding="utf-8")
+    parsed = Page(text)
+    assert "details" in parsed.tags
+    plain = " ".join(re.sub(r"<[^>]+>", " ", text).split())
+    for words in (
+        "The row for (pool, wrong, good) says “correct”",
+        "becomes “reject”",
+        "fit = ppl.fit(model, data, guide=&#39;mixture&#39;)",
+        "The figures show the pool",
+        "What the gradients say of each parameter",
+        "What the checks cost",
+        "all checks",
+        "(this fit, then replaced)",
+    ):
+        assert words in plain
+
+
+@pytest.mark.parametrize(
+    ("verdict", "call"),
+    [
+        ("trust", "draws = fit.sample(4_000, seed=2)"),
+        ("correct", "better = ppl.correct(fit)"),
+        ("reject", "guide=&#39;auto&#39;"),
+    ],
+)
+def test_each_verdict_names_the_next_call(one_of_two_modes, tmp_path, verdict, call):
+    fit, found = one_of_two_modes
+    path = write_report(tmp_path / "page.html", [(fit, replace(found, verdict=verdict))], predictions=False)
+    assert call in path.read_text(encoding="utf-8")
 
 
 def test_verdict_comes_in_words_before_any_table(page, judged):

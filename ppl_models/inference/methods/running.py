@@ -30,6 +30,7 @@ def run_method(
     max_steps: int | None,
     deadline: float,
     update: Update,
+    target: Target | None = None,
 ) -> tuple[Found, Target]:
     """Run a method from the guide's own start, or the user's, and write what it found into the guide's parameters.
 
@@ -45,6 +46,7 @@ def run_method(
         max_steps: most iterations; None leaves it to the method.
         deadline: `time.perf_counter()` at which it should end.
         update: shows progress.
+        target: the program's log density, where it is there already.
 
     Raises:
         ModelError: the log density is finite at none of the points tried.
@@ -54,7 +56,7 @@ def run_method(
     )
     own = start_of(guide, program) if isinstance(guide, AutoGuide) else None
     with world:
-        target = Target(program)
+        target = target or Target(program)
         begin = np.zeros(program.num_dims) if own is None else own
         begin = begin if initial is None else initial.point(program, begin)
         try:

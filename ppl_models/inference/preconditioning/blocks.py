@@ -1,7 +1,7 @@
 """Groups of parameters, each with coordinates of its own in which every direction has about unit scale."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Protocol
 
 import pyro
@@ -192,4 +192,17 @@ def joined(blocks: Sequence[Block], dtype: torch.dtype, *, identified: bool = Tr
     watched = torch.cat(
         [torch.full((len(s),), getattr(block, "identified", True)) for s, block in zip(starts, every, strict=True)]
     )
-    return Coordinates(start, to_parameters, watched)
+    return Coordinates(start, to_parameters, watched, [tensor for block in every for tensor in _constants(block)])
+
+
+def _constants(block: Block) -> list[torch.Tensor]:
+    """The tensors that a block is made of, but for those that hold its parameters."""
+    held, found = {id(holder) for holder in block.holders}, []
+    for entry in fields(block):  # pyright: ignore[reportArgumentType]
+        value = getattr(block, entry.name)
+        for item in value if isinstance(value, (list, tuple)) else (value,):
+            if isinstance(item, torch.Tensor) and id(item) not in held:
+                found.append(item)
+            elif is_dataclass(item):
+                found.extend(_constants(item))  # pyright: ignore[reportArgumentType]
+    return found

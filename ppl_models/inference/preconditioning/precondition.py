@@ -52,6 +52,7 @@ def precondition(
     shrink: float = 1.0,
     from_prior: bool = False,
     initial: Initial | None = None,
+    target: Target | None = None,
 ) -> Preconditioning:
     """Look at a program's target and take coordinates for an automatic guide from it.
 
@@ -66,6 +67,7 @@ def precondition(
         from_prior: begin at a draw of the prior instead of the guide's own locations.
         initial: where the user wants it to begin. A normal is taken as it is, without a look; from values the look
             begins, and goes nowhere else.
+        target: the program's log density, where it is there already.
     """
     if not isinstance(guide, AutoGuide) or program.batched or not program.num_dims:
         return Preconditioning()
@@ -81,7 +83,7 @@ def precondition(
         seed=seed, dtype=program.dtype, parameters=Parameters.from_store(), full_data=True, device=program.device
     )
     with world:
-        target = Target(program)
+        target = target or Target(program)
         held = program.num_dims + sum(site.shape.numel() for site in program.sites.observed)
         others = MORE_STARTS if count * held <= CHEAP_NUMBERS and initial is None else 0
         begin = begin if initial is None else initial.point(program, begin)

@@ -11,10 +11,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart
-COLORS = {"guide": "#0072B2", "psis": "#D55E00", "baseline": "#333333"}
-LINES = {"guide": "-", "psis": (0, (5, 1.5)), "baseline": "-"}
-MARKERS = {"guide": "o", "psis": "D", "baseline": "s"}
+# after Okabe and Ito's palette, which colour-blind readers can tell apart
+COLORS = {"guide": "#0072B2", "psis": "#D55E00", "baseline": "#333333", "pool": "#007A5A", "scores": "#A34E84"}
+LINES = {"guide": "-", "psis": (0, (5, 1.5)), "baseline": "-", "pool": "-", "scores": (0, (1.5, 1))}
+MARKERS = {"guide": "o", "psis": "D", "baseline": "s", "pool": "s", "scores": "v"}
 ACCENT, MUTED, GRID = "#009E73", "#8a8a8a", "#dddddd"
 
 WIDTH = 5.2  # inches; text stays readable when a phone shows the figure at 350 points

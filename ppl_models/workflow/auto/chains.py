@@ -15,8 +15,8 @@ from ppl_models.errors import PPLError, first_line
 from ppl_models.inference import Fit, sample_chains
 from ppl_models.program import Data
 from ppl_models.seeds import child_seed
-from ppl_models.workflow.auto.evidence import Pool
 from ppl_models.workflow.baseline import tree_gates
+from ppl_models.workflow.weighing import Pool
 
 CHAINS, WARMUP, DRAWS = 4, 500, 1_000
 TARGET = 0.9

@@ -11,7 +11,8 @@ from ppl_models.diagnostics.labelled import labelled_draws
 from ppl_models.diagnostics.moments import MOMENTS, unmeasured_table
 from ppl_models.workflow.auto.result import AutoFit
 from ppl_models.workflow.baseline import tree_gates
-from ppl_models.workflow.judging import check_fit, shared_draws
+from ppl_models.workflow.judging import check_fit
+from ppl_models.workflow.sharing import shared_draws
 
 COMPARED = {*(moment.name for moment in MOMENTS), "joint"}
 UNSEEN = "No diagnostic of draws can see a mode that all of them missed; a baseline can."
@@ -29,11 +30,14 @@ def check_auto(fit: AutoFit, *, baseline: xr.DataTree | None, num_draws: int, se
     own = tuple(replace(check, name=f"{check.name} (ladder)") for check in rung.checks)
     if found.reference == "baseline":
         return replace(found, checks=(*found.checks, *own))
-    if fit.passed and not any(check.passed is False for check in found.checks if check.name in DECISIVE):
+    decisive = (*DECISIVE, *(COMPARED if found.reference == "pool" else ()))
+    if fit.passed and not any(check.passed is False for check in found.checks if check.name in decisive):
         said = (
             "The draws are corrected by their importance weights, and other guides' draws agree, those of two runs of "
             "Pathfinder from eight starts each among them."
         )
+        if found.reference == "pool":
+            return replace(found, verdict="trust", checks=(*found.checks, *own), reasons=(said, UNSEEN))
         # What was compared with the weighted draws were the guide's own, which are not what the fit gives.
         kept = tuple(check for check in found.checks if check.name not in COMPARED)
         table: pd.DataFrame = unmeasured_table([str(label) for label in found.table.index])

@@ -19,11 +19,11 @@ from ppl_models.options import check_positive
 from ppl_models.program import Data
 from ppl_models.seeds import check_seed, child_seed
 from ppl_models.workflow.auto.chains import held_against, sample_from
-from ppl_models.workflow.auto.evidence import Draws, Evidence, Scale, against_others, gather, pool
 from ppl_models.workflow.auto.result import AutoFit, as_auto
 from ppl_models.workflow.auto.rung import Rung, reason_of
 from ppl_models.workflow.auto.steps import LADDER, LAST_RESORT, NUTS, PATHFINDER, SLOW_SECONDS, SLOW_SHARE, Step
 from ppl_models.workflow.judging import check_optimum
+from ppl_models.workflow.weighing import Draws, Evidence, Scale, against_others, gather, pool
 
 NUM_PROBES = 2
 """Pathfinder runs from starts of their own; a guide is held against those that are not itself."""

@@ -10,6 +10,7 @@ import torch
 import xarray as xr
 
 from ppl_models.diagnostics import Check, psis_weights
+from ppl_models.diagnostics.resampling import systematic
 from ppl_models.engine import Target
 from ppl_models.errors import OptionError
 from ppl_models.inference import Fit, fit_storage
@@ -139,22 +140,6 @@ class AutoFit(Fit):
         rungs = [("rung" if number == 0 else "", str(rung)) for number, rung in enumerate(self.rungs)]
         answer = self.chosen if self.passed else f"none passed; these are the draws of {self.chosen}, as they are"
         return [("chosen", answer), *rungs, *super()._rows()]
-
-
-def systematic(log_weights: np.ndarray, num_draws: int, seed: int) -> np.ndarray:
-    """Indices of `num_draws` draws in proportion to their weights, in random order, by systematic resampling.
-
-    Args:
-        log_weights: their exponentials sum to one, shape (draw,).
-        num_draws: how many.
-        seed: of the one uniform number and of the order.
-
-    Douc, Cappé and Moulines (2005), Comparison of resampling schemes for particle filtering.
-    """
-    rng = np.random.default_rng(seed)
-    edges = np.cumsum(np.exp(log_weights))
-    places = (rng.uniform() + np.arange(num_draws)) / num_draws * edges[-1]
-    return rng.permutation(np.searchsorted(edges, places).clip(0, len(edges) - 1))
 
 
 def from_header(fit: Fit, header: Mapping[str, Any]) -> Fit:

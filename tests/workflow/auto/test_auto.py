@@ -10,7 +10,6 @@ from closed_forms import COVARIANCE, DATA, MEAN, SD, regression
 import ppl_models as ppl
 from ppl_models.errors import OptionError
 from ppl_models.workflow import AutoFit
-from ppl_models.workflow.auto.result import systematic
 
 NUM_DRAWS = 10_000
 
@@ -200,14 +199,6 @@ def test_discrete_latents_are_refused_before_anything_is_fitted():
 
     with pytest.raises(ppl.PPLError, match="side"):
         ppl.fit(coin, {}, guide="auto")
-
-
-def test_systematic_resampling_keeps_shares():
-    weights = np.log(np.array([0.1, 0.2, 0.7]))
-    found = systematic(weights, 1_000, seed=1)
-    counts = np.bincount(found, minlength=3)
-    assert (np.abs(counts - [100, 200, 700]) <= 1).all()
-    assert len(found) == 1_000
 
 
 @pytest.mark.statistical

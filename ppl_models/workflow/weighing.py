@@ -1,15 +1,17 @@
-"""The evidence for one fit: importance-weighted draws in replicates, held against limits and other starts."""
+"""Draws of guides weighted to the posterior, in replicates, alone and pooled, held against limits and one another."""
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import logsumexp
 
 from ppl_models.diagnostics import Check, Moments, Replicates, check_others, check_replicates, replicates
 from ppl_models.engine import Constrained, Target
-from ppl_models.inference.flat_guide import FlatGuide
+from ppl_models.inference.proposal import Proposal
 from ppl_models.program import Program
 from ppl_models.seeds import child_seed
 
@@ -54,6 +56,11 @@ class Scale:
         with self._world():
             return self.target.values(points)
 
+    def gradients(self, points: np.ndarray) -> np.ndarray:
+        """Gradients of the log density at points (draw, dim), of their shape; NaN where there are none."""
+        with self._world():
+            return self.target(points)[1]
+
     def _world(self):
         return self.program.isolated(seed=0, num_threads=1)
 
@@ -70,7 +77,7 @@ class Draws:
         log_q: shape (replicate, draw).
     """
 
-    guide: FlatGuide
+    guide: Proposal
     points: np.ndarray = field(repr=False)
     values: np.ndarray = field(repr=False)
     log_p: np.ndarray = field(repr=False)
@@ -92,7 +99,7 @@ class Evidence:
     checks: tuple[Check, ...]
 
 
-def draw(guide: FlatGuide, scale: Scale, num_draws: int, seed: int) -> Draws:
+def draw(guide: Proposal, scale: Scale, num_draws: int, seed: int) -> Draws:
     """Draw `num_draws` in each replicate, and score them."""
     number = NUM_REPLICATES * num_draws
     points = guide.draw(number, seed)
@@ -104,7 +111,7 @@ def draw(guide: FlatGuide, scale: Scale, num_draws: int, seed: int) -> Draws:
     )
 
 
-def gather(guide: FlatGuide, scale: Scale, seed: int, *, max_seconds: float = 0.0) -> Evidence | None:
+def gather(guide: Proposal, scale: Scale, seed: int, *, max_seconds: float = 0.0) -> Evidence | None:
     """Draws of a guide, more where that may settle its corrected moments; None where none can be weighted.
 
     Args:
@@ -148,13 +155,20 @@ class Pool:
 
     Attributes:
         points: flat and unconstrained, shape (draw, dim).
+        values: scalar parameters, shape (draw, parameter).
         log_weights: their exponentials sum to one, shape (draw,).
-        moments: of the scalar parameters.
+        found: what the replicates of the weighted draws say.
     """
 
     points: np.ndarray = field(repr=False)
+    values: np.ndarray = field(repr=False)
     log_weights: np.ndarray = field(repr=False)
-    moments: Moments
+    found: Replicates
+
+    @property
+    def moments(self) -> Moments:
+        """Of the scalar parameters."""
+        return self.found.corrected
 
     def starts(self, number: int, seed: int) -> np.ndarray:
         """Points drawn by their weights, shape (number, dim)."""
@@ -171,7 +185,7 @@ def pool(groups: Sequence[Draws]) -> Pool | None:
         return None
     found = replicates(values, ratio)
     weights = found.log_weights - np.logaddexp.reduce(found.log_weights)
-    return Pool(points, weights, found.corrected)
+    return Pool(points, values.reshape(len(points), -1), weights, found)
 
 
 def _mixed(groups: Sequence[Draws], shares: Sequence[float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -186,9 +200,9 @@ def _mixed(groups: Sequence[Draws], shares: Sequence[float]) -> tuple[np.ndarray
         np.concatenate([_some(getattr(group, part), count) for group, count in zip(groups, counts, strict=True)])
         for part in ("points", "values", "log_p")
     )
-    log_q = np.logaddexp.reduce(
-        [np.log(share) + group.guide.log_prob(points) for group, share in zip(groups, shares, strict=True)], axis=0
-    )
+    # A flow may fail far from its own draws, where it has no density worth the name.
+    logs = [np.nan_to_num(group.guide.log_prob(points), nan=-np.inf, posinf=np.inf, neginf=-np.inf) for group in groups]
+    log_q: Any = logsumexp(np.stack(logs, axis=1), b=np.asarray(shares), axis=1)
     order = np.random.default_rng(0).permutation(len(points))
     usable = order[: len(order) // NUM_REPLICATES * NUM_REPLICATES]
     ratio = (log_p - log_q)[usable].reshape(NUM_REPLICATES, -1)
