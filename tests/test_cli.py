@@ -136,7 +136,7 @@ def test_check_with_a_baseline_that_fails_its_gates(run, tmp_path):
     assert problem["baseline"]["gates"]["bulk ESS"]["passed"] is False
     assert problem["baseline"]["backend"] == "eager"
     (guide,) = problem["guides"]
-    assert guide["reference"] == "psis"
+    assert guide["reference"] == "pool"
     assert guide["reasons"][0].startswith("The baseline did not pass")
     (line,) = result.stderr.strip().splitlines()
     assert line.startswith("note: these draws do not pass the gates")

@@ -109,7 +109,7 @@ def decide(
         verdict, remedy = "correct", ""
     reasons = [*about_gates(gates, has_baseline)]
     if reference == "scores":
-        reasons += [about_scores(scores)]
+        reasons += [about_scores(scores, (tables or {}).get("scores"))]
     elif not why_not:
         reasons += [about_moments(table, reference), *(about_joint(check) for check in joints)]
         reasons += [about_constants(table)] if reference in ("pool", "psis") else []

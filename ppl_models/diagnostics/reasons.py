@@ -74,16 +74,29 @@ def about_moments(table: pd.DataFrame | None, reference: str) -> str:
     return sentence[0].upper() + sentence[1:] + "."
 
 
-def about_scores(scores: Sequence[Check]) -> str:
-    """What the gradients of the log density say of means and sds."""
+def about_scores(scores: Sequence[Check], table: pd.DataFrame | None) -> str:
+    """What the gradients of the log density say of means and sds; `table` is that of `score_moments`."""
     wrong = [check for check in scores if check.passed is False]
     if not wrong:
         return "" if any(check.passed is None for check in scores) else "Means and sds agree with the gradients."
-    right = [f"{check.name.removeprefix('score ')}s" for check in scores if check.passed is True]
+    right = [f"{_scored(check).name}s" for check in scores if check.passed is True]
     parts = [f"the {' and '.join(right)} are right"] if right else []
-    parts += [f"the {check.name.removeprefix('score ')} is wrong, {check.detail}" for check in wrong]
+    parts += [_worst_score(check, table) for check in wrong]
     sentence = "; ".join(parts)
-    return f"{sentence[0].upper()}{sentence[1:]}: {wrong[0].advice}."
+    return f"{sentence[0].upper()}{sentence[1:]}, by the gradients of the log density: {wrong[0].advice}."
+
+
+def _scored(check: Check) -> Moment:
+    return next(moment for moment in MOMENTS if check.name == f"score {moment.name}")
+
+
+def _worst_score(check: Check, table: pd.DataFrame | None) -> str:
+    moment = _scored(check)
+    if table is None or moment.column not in table:
+        return f"the {moment.name} is wrong, {check.detail}"
+    values = table[moment.column].to_numpy(dtype=float)
+    place = int(np.nanargmin(np.abs(np.abs(values) - check.value)))  # the one that the check has found the worst
+    return f"the {moment.name} of `{table.index[place]}` is {describe(moment, float(values[place]))}"
 
 
 def about_constants(table: pd.DataFrame | None) -> str:

@@ -60,6 +60,7 @@ def _vectorised(function: Callable[..., Tree], count: int, batches: tuple) -> Tr
     with OutOfPlaceRandomness(), warnings.catch_warnings():
         # Operations without a batching rule are looped over inside torch: slower, and right.
         warnings.filterwarnings("ignore", message="There is a performance drop")
+        warnings.filterwarnings("ignore", message="An output with one or more elements was resized")
         return mapped(torch.arange(count), *batches)
 
 

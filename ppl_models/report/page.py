@@ -110,7 +110,7 @@ def _check(check: Check, decides: str = "") -> dict[str, str]:
         "value": value_text(check),
         "limit": limit_text(check),
         "detail": check.detail,
-        "advice": check.advice,
+        "advice": "" if check.passed else check.advice,
     }
 
 

@@ -145,24 +145,24 @@ def test_every_image_says_what_it_is_and_how_large(page):
     assert all(re.search(r'alt="[^"]+"', tag) and re.search(r'width="\d+" height="\d+"', tag) for tag in tags)
 
 
-def test_same_evidence_gives_the_same_page(judged, tmp_path):
-    paths = [write_report(tmp_path / name, [judged.alone], predictions=False) for name in ("a.html", "b.html")]
+def test_same_evidence_gives_the_same_page(one_of_two_modes, tmp_path):
+    paths = [write_report(tmp_path / name, [one_of_two_modes], predictions=False) for name in ("a.html", "b.html")]
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
-def test_guides_of_one_name_keep_their_anchors_apart(judged, tmp_path):
-    path = write_report(tmp_path / "two.html", [judged.alone, judged.alone], predictions=False)
+def test_guides_of_one_name_keep_their_anchors_apart(one_of_two_modes, tmp_path):
+    path = write_report(tmp_path / "two.html", [one_of_two_modes, one_of_two_modes], predictions=False)
     parsed = Page(path.read_text(encoding="utf-8"))
     assert len(set(parsed.ids)) == len(parsed.ids)
 
 
-def test_report_returns_its_path_and_makes_the_folder(judged, tmp_path):
-    path = write_report(tmp_path / "new" / "fit.html", {"mine": judged.alone}, title="My model")
+def test_report_returns_its_path_and_makes_the_folder(one_of_two_modes, tmp_path):
+    path = write_report(tmp_path / "new" / "fit.html", {"mine": one_of_two_modes}, title="My model")
     assert path == (tmp_path / "new" / "fit.html").resolve()
     assert "mine: " in path.read_text(encoding="utf-8")
 
 
-def test_report_appears_only_when_complete(judged, tmp_path, monkeypatch):
+def test_report_appears_only_when_complete(one_of_two_modes, tmp_path, monkeypatch):
     path = tmp_path / "fit.html"
     path.write_text("the old report", encoding="utf-8")
 
@@ -172,16 +172,16 @@ def test_report_appears_only_when_complete(judged, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "write_text", full_disk)
     with pytest.raises(FileError, match="No space left"):
-        write_report(path, [judged.alone], predictions=False)
+        write_report(path, [one_of_two_modes], predictions=False)
     monkeypatch.undo()
     assert path.read_text(encoding="utf-8") == "the old report"
     assert [file.name for file in tmp_path.iterdir()] == ["fit.html"]
 
 
-def test_report_is_not_begun_when_the_page_cannot_be_made(judged, tmp_path, monkeypatch):
+def test_report_is_not_begun_when_the_page_cannot_be_made(one_of_two_modes, tmp_path, monkeypatch):
     monkeypatch.setattr(html, "TEMPLATE", "missing.j2")
     with pytest.raises(Exception, match=r"missing\.j2"):
-        write_report(tmp_path / "fit.html", [judged.alone], predictions=False)
+        write_report(tmp_path / "fit.html", [one_of_two_modes], predictions=False)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -191,6 +191,6 @@ def test_what_is_no_fit_is_refused(fits, tmp_path):
         write_report(tmp_path / "fit.html", fits)
 
 
-def test_baseline_without_draws_is_refused(judged, tmp_path):
+def test_baseline_without_draws_is_refused(one_of_two_modes, tmp_path):
     with pytest.raises(DataError, match="baseline"):
-        write_report(tmp_path / "fit.html", [judged.alone], baseline={"tau": 1})
+        write_report(tmp_path / "fit.html", [one_of_two_modes], baseline={"tau": 1})
