@@ -21,7 +21,7 @@ from ppl_models.diagnostics.reasons import (
     about_scores,
     failure,
 )
-from ppl_models.diagnostics.rules import OTHERWISE, RULES, UNREPAIRED, VETOES
+from ppl_models.diagnostics.rules import AGREES_ANYHOW, NOBODY_VOUCHES, OTHERWISE, RULES, UNREPAIRED, VETOES
 from ppl_models.diagnostics.verdict import Verdict
 
 
@@ -93,6 +93,8 @@ def decide(
     vetoing = _veto(reference, (*elsewhere, *scores)) if verdict == "trust" else None
     if vetoing is not None:
         verdict, remedy = VETOES[reference, vetoing.name]
+    if verdict == "trust" and reference == "psis" and not _vouched(scores, elsewhere):
+        verdict, remedy = NOBODY_VOUCHES
 
     unsound = [check for check in soundness if check.passed is not True]
     broken = [check for check in optimisation if check.passed is False]
@@ -104,7 +106,14 @@ def decide(
         verdict, remedy = "reject", _capital("; ".join(f"{check.detail}; {check.advice}" for check in unsound)) + "."
     elif broken:
         said = f" ({note})" if note else ""
-        verdict, remedy = "reject", f"The optimisation had not arrived{said}: {'; '.join(map(failure, broken))}."
+        agrees = (
+            state == "right"
+            and verdict in ("trust", "correct")
+            and reference in ("baseline", "pool")
+            and all(check.name == "stationarity" for check in broken)
+        )
+        arrived = f"The optimisation had not arrived{said}: {'; '.join(map(failure, broken))}."
+        verdict, remedy = (AGREES_ANYHOW[0], f"{arrived} {AGREES_ANYHOW[1]}") if agrees else ("reject", arrived)
     elif verdict == "trust" and unknown and reference != "baseline":
         verdict, remedy = "correct", ""
     reasons = [*about_gates(gates, has_baseline)]
@@ -144,6 +153,15 @@ def _reference(
     measured = bool(scores) and not any(math.isnan(check.value) for check in scores)
     weighable = khat.passed is True or too_near(khat)
     return ("psis" if weighable or not measured else "scores"), psis
+
+
+def _vouched(scores: Sequence[Check], elsewhere: Sequence[Check]) -> bool:
+    """Whether anything but its own weights speaks for a fit: other starts, or the scores where none were tried."""
+    others = next((check for check in elsewhere if check.name == "other starts"), None)
+    if others is not None and others.passed is True:
+        return True
+    tried = any(check.name.startswith("pooled") for check in elsewhere)
+    return not tried and bool(scores) and all(check.passed is True for check in scores)
 
 
 def _veto(reference: str, heard: Sequence[Check]) -> Check | None:

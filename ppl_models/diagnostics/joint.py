@@ -20,7 +20,8 @@ from ppl_models.diagnostics.scores import normal_scores
 # A correlation r that the guide drops makes the difference of two parameters 1 / sqrt(1 - r) times too wide: beyond
 # 1.5 from r = 0.56 on. A marginal sd alone must be right within 1.2.
 JOINT_LIMIT = math.log(1.5)
-RIDGE = 0.01  # variance: a combination narrower than a tenth of its parameters' sd is as good as fixed
+RIDGE = 1e-3  # variance: a combination narrower than 0.03 of its parameters' sd is as good as fixed
+FLOOR = 0.01
 MAX_SCREENED = 1_000  # parameters whose correlations are compared
 MAX_WHITENED = 200  # of these, those with the worst correlations
 DRAWS_PER_PARAMETER = 10.0  # effective draws needed for each whitened parameter
@@ -58,7 +59,7 @@ def check_joint(draws: xr.Dataset, baseline: xr.Dataset, *, log_weights: ArrayLi
     The normal scores of one half of the draws are whitened by the reference's covariance, and the combinations found
     in which the fit is widest and narrowest (the extreme eigenvalues of its covariance there). Each is then measured in
     the other half, which did not choose it: the ratio needs no correction for having been the worst of many, and its
-    Monte Carlo error is that of any ratio of two sds. A ridge of a tenth of an sd takes out what repeats another
+    Monte Carlo error is that of any ratio of two sds. A ridge of 0.03 sd takes out what repeats another
     parameter, as deterministics do.
 
     Args:
@@ -243,7 +244,7 @@ def _covariance(sample: Sample) -> Float64Array:
 
 def _correlation(covariance: Float64Array) -> Float64Array:
     sd = np.sqrt(np.diag(covariance))
-    return covariance / np.maximum(np.outer(sd, sd), RIDGE)
+    return covariance / np.maximum(np.outer(sd, sd), FLOOR)
 
 
 def _constant(values: Float64Array) -> NDArray[np.bool_]:

@@ -50,6 +50,8 @@ def labelled_draws(dataset: xr.Dataset, *, what: str = "draws") -> LabelledDraws
         if array.dtype.kind not in "fiub":
             raise DataError(f"{what}: variable {str(name)!r} has dtype {array.dtype}, needs real numbers. Drop it.")
         array = array.transpose("chain", "draw", ...)
+        if not array.sizes["chain"] * array.sizes["draw"]:
+            raise DataError(f"{what}: variable {str(name)!r} has no draws, needs at least one. Sample again.")
         labels += _scalar_labels(str(name), array)
         blocks.append(array.to_numpy().astype(float).reshape(*array.shape[:2], -1))
     if not blocks:

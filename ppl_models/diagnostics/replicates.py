@@ -23,6 +23,8 @@ DISTANCE_LIMIT = 0.1
 """In posterior sds, and in log sds: how far other proposals may move the corrected moments."""
 POOLED_ERROR_LIMIT = 2.0 * ERROR_LIMIT
 """What pooled moments that are known less well say is no agreement: a heavy draw may stand for a whole mode."""
+CLEARLY = 3.0
+"""Standard errors by which moments known less well must differ before that counts."""
 FLOOR = 1e-12
 CHANCE = 2.0
 """Root mean square of three standard normals is below this but for one time in a hundred."""
@@ -200,6 +202,12 @@ def check_others(found: Moments, others: Moments, labels: Sequence[str]) -> Chec
     shift, ratio = distances(found, others)
     error = np.maximum(np.hypot(found.mean_error, others.mean_error), np.hypot(found.log_sd_error, others.log_sd_error))
     pooled = np.where(others.varies, np.maximum(others.mean_error, others.log_sd_error), 0.0)
+    apart = np.where(found.varies & others.varies, np.maximum(shift, np.abs(ratio)) - CLEARLY * error, 0.0)
+    if others.finite.all() and pooled.max(initial=0.0) > POOLED_ERROR_LIMIT and apart.max(initial=0.0) > DISTANCE_LIMIT:
+        worst = int(apart.argmax())
+        value = float(apart[worst])
+        detail = f"draws from other starts move '{labels[worst]}' by {value:.2g} sd beyond chance"
+        return Check("other starts", value, DISTANCE_LIMIT, False, "a guide with several modes", detail=detail)
     if not others.finite.all() or pooled.max(initial=0.0) > POOLED_ERROR_LIMIT:
         detail = f"with draws from other starts the moments are known to {pooled.max(initial=0.0):.2g} sd only"
         return Check("other starts", math.nan, DISTANCE_LIMIT, None, "a guide with several modes", detail=detail)

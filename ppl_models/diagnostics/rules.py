@@ -80,6 +80,17 @@ VETOES = {
     ("psis", "score mean"): NO_WEIGHT,
     ("psis", "score sd"): NO_WEIGHT,
 }
+# Instead of trusting draws for which nothing speaks but their own weights.
+NOBODY_VOUCHES = (
+    "correct",
+    "Nothing but the guide's own weights speaks for it, and they cannot see what it does not reach: judge it against a "
+    "baseline (ppl.sample), or sample from it by MCMC (ppl.correct).",
+)
+# Instead of rejecting a fit that was still improving, where a baseline or a pool agrees with its draws all the same.
+AGREES_ANYHOW = (
+    "correct",
+    "The reference agrees with the draws all the same: raise max_steps, or correct them (ppl.correct).",
+)
 # instead of PSIS, where the draws so corrected do not agree with the reference either
 UNREPAIRED = {
     "wrong": (

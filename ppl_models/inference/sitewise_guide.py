@@ -9,6 +9,7 @@ import pyro.poutine as poutine
 import torch
 from pyro.distributions import Delta
 from pyro.poutine.trace_struct import Trace
+from pyro.poutine.util import site_is_subsample
 
 from ppl_models.inference.draws import latent_draws
 from ppl_models.inference.fit_result import Fit
@@ -76,7 +77,14 @@ class SitewiseGuide:
         }
         with FromValues(given, skip_delta=True):
             trace = self._run()
-        return torch.as_tensor(trace.log_prob_sum() + handler.log_jacobian, dtype=self.program.dtype)
+        # without validation a density may say anything of what it cannot draw
+        inside = [
+            node["fn"].support.check(node["value"]).all()
+            for node in nodes_of(trace).values()
+            if node["type"] == "sample" and not site_is_subsample(node) and not isinstance(node["fn"], Delta)
+        ]
+        total = torch.as_tensor(trace.log_prob_sum() + handler.log_jacobian, dtype=self.program.dtype)
+        return torch.where(torch.stack(inside).all(), total, torch.full_like(total, -torch.inf))
 
     @property
     def _slices(self) -> Mapping[str, tuple[slice, torch.Size]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ppl_models.diagnostics import Check, Verdict
 from ppl_models.diagnostics.khat import too_near
 from ppl_models.diagnostics.moments import REFERENCES
-from ppl_models.diagnostics.rules import OTHERWISE, RULES, UNREPAIRED, VETOES
+from ppl_models.diagnostics.rules import AGREES_ANYHOW, OTHERWISE, RULES, UNREPAIRED, VETOES
 from ppl_models.report.argument import KHAT, LADDER, Parts, parted
 
 REJECT = "reject"
@@ -83,6 +83,8 @@ def _override(verdict: Verdict, parts: Parts, key: tuple[str, str, str], word: s
     if point:
         return "Before the table: a point estimate has no uncertainty to trust, and is rejected."
     if unsound or broken:
+        if verdict.verdict != REJECT:
+            return f"Before the table: {_names(broken)} did not pass; {AGREES_ANYHOW[1]}"
         about = "draws that are not sound" if unsound else "a fit that had not arrived"
         return f"Before the table: {_names(unsound or broken)} did not pass, and {about} count for nothing: rejected."
     for state, (other, said) in UNREPAIRED.items():

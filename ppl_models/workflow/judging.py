@@ -137,8 +137,11 @@ def _free(array: xr.DataArray, site: Site) -> xr.DataArray:
 
 
 def _khat(fit: Fit, log_ratio: np.ndarray, soundness: Sequence[Check]) -> Check:
-    if fit.has_density and all(check.passed for check in soundness):
+    if fit.has_density and all(check.passed for check in soundness) and not fit.program.batched:
         return check_khat(log_ratio)
+    if fit.program.batched:
+        detail = "the data come in batches, and the density of one says nothing of the posterior given all"
+        return Check("k-hat", math.nan, khat_limit(len(log_ratio)), None, "", detail=detail)
     obstacle = "the draws are not finite"
     if fit.point or soundness[0].passed:
         obstacle = "a point has no density" if fit.point or fit.has_density else "particles have no density"

@@ -1,6 +1,7 @@
 """The posterior seen from elsewhere: a guide's draws pooled with those of Pathfinder runs that began at prior draws."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,7 +23,9 @@ from ppl_models.workflow.weighing import NUM_REPLICATES, Draws, Pool, pool
 PATHFINDER = METHODS["pathfinder"]
 MOST_LATENTS = 300
 """Beyond, Pathfinder takes longer than many a fit, and mixtures of t's weigh no draws."""
-MOST_SECONDS = 20.0
+MOST_SECONDS = 120.0
+"""A stop for targets that take minutes; where it is reached, a verdict depends on the machine."""
+LEAST_SHARE = 0.02
 NUM_DRAWS = 4_000
 """Draws of each proposal in the pool."""
 MOST_ROUNDS = 2
@@ -57,11 +60,11 @@ def probe(measured: Measured, flat: Flat, *, weighable: bool, seed: int) -> Prob
 
     The pool holds draws of the guide, where its density is known at any point, of a multivariate t with their moments,
     and of the normals that Pathfinder finds, with t tails. Each draw is weighted by the posterior density over that of
-    the mixture of all, so that no weight is more than three times what the guide alone would give it (Owen and Zhou
-    2000, Safe and effective importance sampling): what the guide reaches is weighed as well as it weighs it, and what
-    another proposal has found, and the guide has not, comes in with its mass. While the weights are unreliable, a t
-    with the moments of the weighted draws is added, at most twice (Cornuet, Marin, Mira and Robert 2012, Adaptive
-    multiple importance sampling).
+    the mixture of all, so that no weight is larger than what the guide alone would give it times the number of
+    proposals (Owen and Zhou 2000, Safe and effective importance sampling), and what another proposal has found, and the
+    guide has not, comes in with its mass. While the weights are unreliable, a t with the moments of the weighted draws
+    is added, at most twice, and all proposals but the guide are drawn from afresh (Cornuet, Marin, Mira and Robert
+    2012, Adaptive multiple importance sampling).
 
     Args:
         measured: draws of the guide.
@@ -76,15 +79,15 @@ def probe(measured: Measured, flat: Flat, *, weighable: bool, seed: int) -> Prob
     if found is None:
         return unprobed("Pathfinder found no normal anywhere")
     own = proposal_of(measured.fit)
-    groups = [_own(measured, flat, own)] if own else []
-    groups += [_drawn(proposal, flat, child_seed(seed, name)) for name, proposal in _tails(flat, found).items()]
-    pooled = pool(groups)
+    drawn = [_own(measured, flat, own)] if own else []
+    proposals = [TMixture.around(flat.points), found]
+    pooled = pool([*drawn, *_all_drawn(proposals, flat, seed)])
     for number in range(MOST_ROUNDS):
         if pooled is None or _reliable(pooled):
             break
-        adapted = TMixture.around(pooled.starts(NUM_DRAWS, child_seed(seed, f"adapted {number}")))
-        groups.append(_drawn(adapted, flat, child_seed(seed, f"round {number}")))
-        pooled = pool(groups)
+        proposals.append(TMixture.around(pooled.starts(NUM_DRAWS, child_seed(seed, f"adapted {number}"))))
+        # draws that have shaped a proposal are not independent of it
+        pooled = pool([*drawn, *_all_drawn(proposals, flat, child_seed(seed, f"round {number}"))])
     if pooled is None:
         return unprobed("the posterior density is zero at the draws")
     checks = (*_reliability(pooled), _agreement(measured, pooled, weighable))
@@ -111,8 +114,8 @@ def pool_of(fit: Fit, verdict: Verdict) -> Pool | None:
     return probe(measured, flat, weighable=False, seed=child_seed(seed, "probe")).pool
 
 
-def _tails(flat: Flat, found: TMixture) -> dict[str, TMixture]:
-    return {"around": TMixture.around(flat.points), "probe": found}
+def _all_drawn(proposals: Sequence[TMixture], flat: Flat, seed: int) -> list[Draws]:
+    return [_drawn(proposal, flat, child_seed(seed, f"proposal {place}")) for place, proposal in enumerate(proposals)]
 
 
 def _reliable(pooled: Pool) -> bool:
@@ -154,7 +157,9 @@ def _pathfinder(flat: Flat, seed: int) -> TMixture | None:
     mixture = found.approximation
     assert isinstance(mixture, Mixture)
     usable = all(np.isfinite(normal.mean).all() and np.isfinite(normal.root).all() for normal in mixture.normals)
-    return TMixture.of(mixture) if usable else None
+    # a mode that was found keeps a share: its weight is known from few draws, and the pool weighs it anew
+    weights = np.where(mixture.weights > 0.0, np.maximum(mixture.weights, LEAST_SHARE), 0.0)
+    return TMixture.of(Mixture(weights, mixture.normals)) if usable else None
 
 
 def _own(measured: Measured, flat: Flat, guide: Proposal) -> Draws:

@@ -42,8 +42,11 @@ def table(tau_sd=1.0, tau_shift=0.0, seed=1):
     return compare(fit_and_ratio(rng, tau_sd, tau_shift)[0], normal_draws(rng, 4, 1_000))
 
 
+AGREE = Check("other starts", 0.0, 0.1, True, "")
+
+
 def verdict_of(**arguments):
-    return decide(arguments.pop("khat", GOOD_KHAT), **arguments)
+    return decide(arguments.pop("khat", GOOD_KHAT), **{"elsewhere": (AGREE,), **arguments})
 
 
 GOOD, BAD = table(), table(tau_sd=0.6)
@@ -67,7 +70,7 @@ BAD_JOINT = Check("joint", 1.1, 0.4, False, "use full_rank", 0.02, "`a` and `b`:
 def test_rules(moments, khat, with_baseline, without):
     judged = decide(khat, baseline_table=moments, gates=GOOD_GATES)
     assert (judged.verdict, judged.reference) == (with_baseline, "baseline")
-    judged = decide(khat, psis_table=moments)
+    judged = decide(khat, psis_table=moments, elsewhere=(AGREE,))
     assert (judged.verdict, judged.reference) == (without, "psis")
 
 
@@ -101,8 +104,14 @@ def test_failed_status_rejects(status):
 
 @pytest.mark.parametrize("losses", [np.linspace(100.0, 0.0, 1_000), np.full(1_000, np.nan)])
 def test_optimisation_that_had_not_arrived_rejects(losses):
-    judged = verdict_of(baseline_table=GOOD, gates=GOOD_GATES, optimisation=(check_stationarity(losses),))
-    assert judged.verdict == "reject"
+    improving = check_stationarity(losses)
+    for found in ({"baseline_table": BAD, "gates": GOOD_GATES}, {"pool_table": BAD}, {"psis_table": GOOD}):
+        assert verdict_of(**found, optimisation=(improving,)).verdict == "reject"
+    for found in ({"baseline_table": GOOD, "gates": GOOD_GATES}, {"pool_table": GOOD}):
+        judged = verdict_of(**found, optimisation=(improving,))
+        assert judged.verdict == "correct", "the draws are right, but nobody knows for how long"
+        assert "agrees with the draws all the same" in " ".join(judged.reasons)
+        assert verdict_of(**found, optimisation=(improving, check_status("diverged"))).verdict == "reject"
 
 
 def test_optimisation_that_cannot_be_judged_needs_a_baseline():
@@ -258,7 +267,7 @@ def test_missed_mode_is_rejected_when_weighting_does_not_repair_it():
     judged = decide(khat, gates=gates, **tables)
     assert judged.verdict == "reject"
     assert "misses a mode" in judged.reasons[-1]
-    assert decide(khat, psis_table=tables["psis_table"]).verdict == "trust"
+    assert decide(khat, psis_table=tables["psis_table"], elsewhere=(AGREE,)).verdict == "trust"
 
 
 def test_repairable_fit_is_corrected():
@@ -287,7 +296,7 @@ def test_rate_of_false_alarms():
         khat, baseline = check_khat(log_ratio, num_bootstrap=2), normal_draws(rng, 4, 1_000)
         gates = baseline_gates(baseline, np.zeros((4, 1_000), dtype=bool))
         assert decide(khat, baseline_table=compare(fit, baseline), gates=gates).verdict == "trust"
-        assert decide(khat, psis_table=compare_with_psis(fit, log_ratio)).verdict == "trust"
+        assert decide(khat, psis_table=compare_with_psis(fit, log_ratio), elsewhere=(AGREE,)).verdict == "trust"
 
 
 def test_prints_and_serialises():
@@ -359,6 +368,20 @@ def test_other_starts_that_disagree_reject(reference):
     assert ELSEWHERE in judged.checks
     kept = verdict_of(baseline_table=GOOD, gates=GOOD_GATES, joint=GOOD_JOINT, elsewhere=(ELSEWHERE,))
     assert kept.verdict == "trust", "a baseline knows better"
+
+
+def test_own_weights_alone_are_not_trusted():
+    """Bounded weights say that a guide is right where it reaches, whatever there is elsewhere."""
+    unknown = Check("other starts", math.nan, math.nan, None, "")
+    for elsewhere, scores, expected in (
+        ((), (), "correct"),
+        ((unknown,), (), "correct"),
+        ((unknown,), RIGHT_SCORES, "trust"),  # nothing was tried elsewhere, as with many latents
+        ((unknown, Check("pooled k-hat", 1.8, 0.7, None, "")), RIGHT_SCORES, "correct"),
+        ((AGREE,), (), "trust"),
+    ):
+        judged = verdict_of(psis_table=GOOD, joint=GOOD_JOINT, elsewhere=elsewhere, scores=scores)
+        assert judged.verdict == expected, (elsewhere, scores)
 
 
 def test_scores_take_the_trust_from_weights_alone():

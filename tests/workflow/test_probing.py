@@ -111,3 +111,47 @@ def test_too_many_latents_are_said(monkeypatch, name):
     checks = checks_of(ppl.check(fit_of(two_modes, right_mode_only), seed=3))
     assert checks["other starts"].passed is None
     assert "at most 0" in checks["other starts"].detail
+
+
+def two_sided():
+    x = pyro.sample("x", dist.Normal(0.0, 1.0).mask(False))
+    right = torch.where(x > 0, -x, torch.full_like(x, -torch.inf)) + np.log(0.5)
+    left = dist.Normal(-8.0, 1.0).log_prob(x) + np.log(0.5)
+    pyro.factor("density", torch.stack([right, left]).logsumexp(0))
+
+
+def right_side():
+    pyro.sample("x", dist.Exponential(1.0))
+
+
+def test_guide_has_no_density_outside_of_its_support():
+    """An exponential's formula is large on the wrong side of zero, and would weigh the other mode away there."""
+    judged = ppl.check(fit_of(two_sided, right_side), seed=1)
+    assert judged.verdict == "reject"
+    assert abs(np.exp(judged.table["log_sd_ratio"].iloc[0]) - 1 / np.sqrt(1 + 4.5**2)) < 0.05
+
+
+def test_narrow_combination_is_judged():
+    """Right marginals; the difference of two parameters is five times too wide."""
+
+    def pair(correlation):
+        matrix = torch.tensor([[1.0, correlation], [correlation, 1.0]])
+        return lambda: pyro.sample("x", dist.MultivariateNormal(torch.zeros(2), matrix))
+
+    judged = ppl.check(fit_of(pair(0.999), pair(0.975)), seed=1)
+    assert checks_of(judged)["joint"].passed is False
+    assert judged.verdict != "trust"
+
+
+def test_one_batch_says_nothing_of_the_posterior_given_all():
+    from torch.utils.data import DataLoader, TensorDataset
+
+    def mean_of(y):
+        m = pyro.sample("m", dist.Normal(0.0, 10.0))
+        with pyro.plate("row", 400, subsample_size=len(y)):
+            pyro.sample("y", dist.Normal(m, 1.0), obs=y)
+
+    loader = DataLoader(TensorDataset(torch.randn(400, generator=torch.Generator().manual_seed(0))), batch_size=40)
+    judged = ppl.check(ppl.fit(mean_of, loader, guide="normal", max_steps=50, backend="eager", seed=1))
+    assert np.isnan(judged.khat)
+    assert "one says nothing of the posterior given all" in " ".join(judged.reasons)

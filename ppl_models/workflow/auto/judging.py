@@ -30,7 +30,7 @@ def check_auto(fit: AutoFit, *, baseline: xr.DataTree | None, num_draws: int, se
     own = tuple(replace(check, name=f"{check.name} (ladder)") for check in rung.checks)
     if found.reference == "baseline":
         return replace(found, checks=(*found.checks, *own))
-    decisive = (*DECISIVE, *(COMPARED if found.reference == "pool" else ()))
+    decisive = (*DECISIVE, "other starts", *(COMPARED if found.reference == "pool" else ()))
     if fit.passed and not any(check.passed is False for check in found.checks if check.name in decisive):
         said = (
             "The draws are corrected by their importance weights, and other guides' draws agree, those of two runs of "

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from ppl_models.progress import progress_bar
 from ppl_models.seeds import check_seed
 from ppl_models.versions import versions
 from ppl_models.workflow.auto import AutoFit
+from ppl_models.workflow.correction.elsewhere import check_elsewhere
 from ppl_models.workflow.correction.importance import correct_by_importance
 from ppl_models.workflow.correction.independence import correct_by_independence
 from ppl_models.workflow.correction.nuts import correct_by_nuts, from_chains
@@ -90,6 +92,8 @@ def correct(
         request = Request(plain, num_draws, check_seed(seed), deadline, backend, update)
         if method != AUTO:
             used, why, outcome = method, ASKED, METHODS[method](request)
+            if method != NUTS and outcome.passed:
+                outcome = _with_elsewhere(request, outcome)
         elif chains is not None:
             used, why = NUTS, "guide='auto' had come to these chains already"
             outcome = from_chains(request, chains)
@@ -111,6 +115,8 @@ def _automatic(request: Request) -> tuple[str, str, Outcome]:
         why = f"weights cannot be computed ({first_line(error)})"
     else:
         if weighted.passed:
+            weighted = _with_elsewhere(request, weighted)
+        if weighted.passed:
             khat = weighted.checks[0]
             return PSIS, f"k-hat {khat.measured} is within its limit, {khat.limit:.2g}", weighted
         why = f"PSIS would not do ({_failures(weighted.checks)})"
@@ -124,6 +130,12 @@ def _automatic(request: Request) -> tuple[str, str, Outcome]:
         return PSIS, f"{why}, and the seconds were used up before NUTS had any draws", weighted
     except (PPLError, np.linalg.LinAlgError) as error:
         return PSIS, f"{why}, and NUTS gave nothing ({first_line(error)})", weighted
+
+
+def _with_elsewhere(request: Request, outcome: Outcome) -> Outcome:
+    """The outcome with the check of other starts, where it could be made."""
+    found = check_elsewhere(request)
+    return outcome if found is None else replace(outcome, checks=(*outcome.checks, found))
 
 
 def _refuse(fit: Fit, method: str) -> None:

@@ -99,8 +99,14 @@ def _options(request: Request) -> dict[str, Any]:
         "dims": fit.labels.dims,
         # the covariance of a point or of some particles is no measure of the posterior's
         "init": fit if usable and fit.has_density else None,
-        "starts": _starts(pilot, child_seed(request.seed, "starts")) if usable else None,
+        "starts": _begin(request, usable),
     }
+
+
+def _begin(request: Request, usable: bool) -> np.ndarray | None:
+    if request.starts is not None:
+        return request.starts
+    return _starts(request.pilot, child_seed(request.seed, "starts")) if usable else None
 
 
 def data_of(fit: Fit) -> Data:

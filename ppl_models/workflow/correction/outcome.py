@@ -29,6 +29,7 @@ class Request:
         backend: what computes the log density of chains.
         update: shows progress: draws made, and a word.
         pace: seconds that one proposal took when last some were drawn.
+        starts: flat unconstrained points for chains to begin at, where other starts have been elsewhere; None else.
     """
 
     fit: Fit
@@ -38,6 +39,7 @@ class Request:
     backend: str
     update: Callable[[int, str], None] = field(repr=False)
     pace: float = 0.0
+    starts: np.ndarray | None = field(default=None, repr=False)
     _pilot: Proposals | None = field(default=None, repr=False)
 
     @property
