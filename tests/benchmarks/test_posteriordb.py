@@ -29,7 +29,7 @@ from ppl_models.program import build_program, isolated
 VARIABLE = "PPL_MODELS_POSTERIORDB"
 with_folder = pytest.mark.skipif(not os.environ.get(VARIABLE), reason=f"{VARIABLE} names no folder of posteriordb")
 NAMES = posteriordb.names()
-QUICK = ("eight_schools-eight_schools_noncentered", "kidiq-kidscore_momhs")
+QUICK = ("kidiq-kidscore_momhs",)
 
 
 def raw(name):

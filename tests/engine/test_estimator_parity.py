@@ -45,10 +45,17 @@ CASES = [
 ]
 
 
+BY_BACKEND = [
+    *(("graph", *case) for case in CASES),
+    *(pytest.param("native", *case, marks=pytest.mark.native) for case in CASES[::2]),
+]
+
+
 @pytest.mark.parametrize(
-    ("model", "data", "guide", "estimator"), CASES, ids=lambda one: getattr(one, "name", None) or str(one)[:12]
+    ("backend", "model", "data", "guide", "estimator"),
+    BY_BACKEND,
+    ids=lambda one: getattr(one, "name", None) or str(one)[:12],
 )
-@pytest.mark.parametrize("backend", ["graph", pytest.param("native", marks=pytest.mark.native)])
 def test_loss_and_gradient(backend, model, data, guide, estimator):
     with elbo_of(model, data, guide, particles=6, estimator=estimator) as elbo:
         svi = SviGraph(elbo, Adam(0.05, BETAS))
