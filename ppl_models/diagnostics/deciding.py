@@ -120,7 +120,10 @@ def decide(
     if reference == "scores":
         reasons += [about_scores(scores, (tables or {}).get("scores"))]
     elif not why_not:
-        reasons += [about_moments(table, reference), *(about_joint(check) for check in joints)]
+        reasons += [
+            about_moments(table, reference, elsewhere=elsewhere, guide=str((config or {}).get("guide"))),
+            *(about_joint(check) for check in joints),
+        ]
         reasons += [about_constants(table)] if reference in ("pool", "psis") else []
     reasons += [failure(vetoing)[:1].upper() + failure(vetoing)[1:] + "."] if vetoing is not None else []
     reasons += [about_khat(khat, reference), remedy, doubt if verdict != "trust" else ""]

@@ -11,6 +11,10 @@ from ppl_models.diagnostics.gates import gates_passed
 from ppl_models.diagnostics.khat import too_near
 from ppl_models.diagnostics.moments import MOMENTS, REFERENCES, Judged, Moment, describe, judge
 
+CORRELATED = "keeps correlations (full_rank) or "
+KEEP_CORRELATIONS = ("full_rank", "structured", "mixture", "pathfinder", "laplace", "iaf", "realnvp", "neural_spline")
+"""Guides that need not be told to keep correlations."""
+
 
 def about_gates(gates: Sequence[Check], has_baseline: bool) -> list[str]:
     """What the baseline's own gates leave of it."""
@@ -51,8 +55,10 @@ def about_joint(joint: Check) -> str:
     return f"The parameters do not vary together as they should: {joint.detail}; {joint.advice}."
 
 
-def about_moments(table: pd.DataFrame | None, reference: str) -> str:
-    """What is right, and the worst parameter of what is not."""
+def about_moments(
+    table: pd.DataFrame | None, reference: str, *, elsewhere: Sequence[Check] = (), guide: str = ""
+) -> str:
+    """What is right, and the worst parameter of what is not; no advice for a shape where other starts failed."""
     if table is None:
         return ""
     judged = {moment: judge(table, moment) for moment in MOMENTS}
@@ -67,7 +73,11 @@ def about_moments(table: pd.DataFrame | None, reference: str) -> str:
     right = [f"{moment.name}s" for moment in MOMENTS[:2] if moment not in wrong and moment not in unclear]
     parts = [f"the {' and '.join(right)} are right"] if right and wrong else []
     parts += [_worst_case(table, moment, judged[moment]) for moment in plain]
-    sentence = "; ".join(parts) + (f": {plain[0].advice}" if plain else "")
+    missed = any(check.name == "other starts" and check.passed is False for check in elsewhere)
+    advice = "use a guide with several modes (mixture), or MCMC" if missed else plain[0].advice if plain else ""
+    if guide.startswith(KEEP_CORRELATIONS):
+        advice = advice.replace(CORRELATED, "")
+    sentence = "; ".join(parts) + (f": {advice}" if plain else "")
     if unclear:
         names = ", ".join(f"the {moment.name} of `{_worst_name(table, judged[moment])}`" for moment in unclear)
         sentence += f"{'; ' if sentence else ''}{names} cannot be resolved with so few draws"

@@ -109,11 +109,17 @@ def gather(
 
 
 def _named(fits: Fits) -> list[tuple[str, Fit, Verdict]]:
+    if not isinstance(fits, Mapping | Sequence) or isinstance(fits, str):
+        raise OptionError(f"fits: found {type(fits).__name__}, wanted a list of pairs (fit, verdict), or them by name.")
     pairs = list(fits.items()) if isinstance(fits, Mapping) else [(None, pair) for pair in fits]
     named = []
     for name, pair in pairs:
-        if len(pair) != 2 or not isinstance(pair[0], Fit) or not isinstance(pair[1], Verdict):
-            raise OptionError("fits: wanted pairs (fit, verdict), from ppl.fit and ppl.check.")
+        is_pair = isinstance(pair, Sequence) and len(pair) == 2
+        if not is_pair or not isinstance(pair[0], Fit) or not isinstance(pair[1], Verdict):
+            raise OptionError(
+                f"fits: found {type(pair).__name__} among them, wanted pairs (fit, verdict) of ppl.fit and ppl.check, "
+                "as in write_report(path, [(fit, verdict)])."
+            )
         named.append((str(name or pair[0].guide_name), *pair))
     if not named:
         raise OptionError("fits: found none, wanted at least one pair (fit, verdict).")

@@ -192,7 +192,7 @@ def _shaped(guide: Proposal, points: np.ndarray, values: np.ndarray, log_p: np.n
 
 def _agreement(measured: Measured, pooled: Pool, weighable: bool) -> Check:
     if not weighable:
-        detail = "not measured: the guide's own weights are unreliable"
+        detail = "not measured: the guide's own weights are not known to be reliable"
         return Check(OTHERS, np.nan, np.nan, None, "a guide with several modes", detail=detail)
     count = len(measured.log_ratio) // NUM_REPLICATES * NUM_REPLICATES
     values = measured.values[:count].reshape(NUM_REPLICATES, -1, len(measured.labelled.labels))

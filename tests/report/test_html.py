@@ -53,6 +53,12 @@ def page(judged, evidence, tmp_path_factory):
     return path.read_text(encoding="utf-8")
 
 
+def test_mistaken_fits_are_refused_by_what_they_are(tmp_path):
+    for wrong in (["a fit"], [3], 3, "fits"):
+        with pytest.raises(ppl.PPLError, match="pairs"):
+            ppl.write_report(tmp_path / "page.html", wrong)
+
+
 def test_page_asks_nothing_of_the_network(page):
     parsed = Page(page)
     assert "script" not in parsed.tags
