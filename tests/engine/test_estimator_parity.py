@@ -47,7 +47,8 @@ CASES = [
 
 BY_BACKEND = [
     *(("graph", *case) for case in CASES),
-    *(pytest.param("native", *case, marks=pytest.mark.native) for case in CASES[::2]),
+    *(pytest.param("native", *case, marks=pytest.mark.native) for case in CASES[:1]),
+    *(pytest.param("native", *case, marks=(pytest.mark.native, pytest.mark.exhaustive)) for case in CASES[1:]),
 ]
 
 

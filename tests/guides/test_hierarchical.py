@@ -118,6 +118,7 @@ def test_log_ratio_is_constant_at_the_posteriors_own_parameters():
     assert torch.stack([log_ratio(normals, guide, Y) for _ in range(20)]).std() > 1e-3
 
 
+@pytest.mark.exhaustive
 def test_svi_finds_the_posterior():
     guide = guides.make("hierarchical", normals, init_scale=0.5)
     elbo = Trace_ELBO(num_particles=32, vectorize_particles=True, max_plate_nesting=1)

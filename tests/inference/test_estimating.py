@@ -94,6 +94,7 @@ def test_particles_fall_with_the_draws_inside():
     assert default_particles(wide, Score()) == 2
 
 
+@pytest.mark.exhaustive
 def test_exact_family_arrives_at_the_posterior_without_noise():
     done = fit(guide="full_rank", max_steps=1_500)
     mean, error = done.elbo(2_000)

@@ -161,6 +161,7 @@ def rows(seed, count):
     return rng.normal(size=(count, 1)) + 3.0 * rng.normal(size=(count, NUM_FEATURES))
 
 
+@pytest.mark.exhaustive
 def test_overfitting_encoder_stops_and_is_better_on_other_data_than_one_that_goes_on():
     data, other = {"y": rows(0, NUM_ROWS)}, {"y": rows(1, 50)}
     options = {"guide": Encoder(), "num_particles": 1, "backend": "eager", "seed": 0, "step_size": 0.01}

@@ -15,7 +15,8 @@ from ppl_models.errors import GuideError
 NUM, TAU, NOISE = 24, 0.7, 0.5
 Y = np.random.default_rng(0).normal(0.7, math.hypot(TAU, NOISE), NUM)
 STEPS = {"eager": 20, "native": 2_500}  # eager steps are those of any fit: a few show that they run
-BACKENDS = pytest.mark.parametrize("backend", ["eager", pytest.param("native", marks=pytest.mark.native)])
+NATIVE = pytest.param("native", marks=(pytest.mark.native, pytest.mark.exhaustive))
+BACKENDS = pytest.mark.parametrize("backend", ["eager", NATIVE])
 
 
 def drawn(y):

@@ -51,7 +51,12 @@ def by_callback(monkeypatch, name, backend="native", **options):
         return drawn(name, backend, **options)
 
 
-@pytest.mark.parametrize("name", ppl.names())
+LONG = ("digits_ppca", "diabetes_horseshoe", "breast_cancer_logistic", "lynx_ar2")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.exhaustive if name in LONG else ()) for name in ppl.names()]
+)
 def test_native_kernel_and_callback_draw_the_same(name, monkeypatch, runs):
     assert np.array_equal(drawn(name), by_callback(monkeypatch, name))
     assert runs == ["native", "callback"]
@@ -65,7 +70,7 @@ def test_chains_beside_each_other_draw_what_they_draw_in_turn(monkeypatch, runs)
     assert not np.array_equal(together[0], together[1])
 
 
-@pytest.mark.parametrize("backend", ["inductor", "eager"])
+@pytest.mark.parametrize("backend", [pytest.param("inductor", marks=pytest.mark.exhaustive), "eager"])
 @pytest.mark.parametrize("name", TAME)
 def test_other_backends_take_the_same_way(name, backend, runs):
     """Backends round differently, and a trajectory magnifies that; these posteriors do so a little at a time."""

@@ -215,6 +215,7 @@ def test_draws_on_compiled_steps_are_those_of_their_guide(compiled):
 @needs_compiler
 @pytest.mark.native
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.statistical
 def test_a_guide_that_keeps_a_number_of_the_first_data_is_caught():
     def guide(x, y):

@@ -52,6 +52,7 @@ def test_the_best_of_several_starts_is_kept_and_how_far_they_are_apart_is_told()
     assert "posterior sds" in fit.note
 
 
+@pytest.mark.exhaustive
 def test_starts_that_agree_need_no_note():
     fit = ppl.fit(regression, DATA, guide="full_rank", num_starts=2, num_particles=16, max_steps=600, **EAGER)
     assert len(fit.starts) == 2
@@ -156,6 +157,7 @@ def test_a_posterior_without_a_scale_is_recognised_and_named():
     assert all(torch.isfinite(value).all() for value in fit.parameters.values())
 
 
+@pytest.mark.exhaustive
 def test_a_flat_direction_between_two_latents_is_recognised():
     def ridge(y):
         a = pyro.sample("a", dist.ImproperUniform(constraints.real, (), ()))

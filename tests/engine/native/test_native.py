@@ -277,6 +277,7 @@ print(graph.key(), [result.tolist() for result in results])
 """
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_two_processes_that_compile_the_same_compile_it_once(tmp_path):
     command = [sys.executable, "-c", CAPTURE + RACE]
