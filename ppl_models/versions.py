@@ -8,12 +8,16 @@ PACKAGES = ("ppl-models", "pyro-ppl", "torch", "arviz-base", "arviz-stats", "arv
 
 
 @cache
+def version_of(package: str) -> str:
+    """Version of an installed package; empty where it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+@cache
 def versions() -> dict[str, str]:
     """Version of Python and of each package in `PACKAGES` that is installed."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    found = {package: version_of(package) for package in PACKAGES}
+    return {"python": platform.python_version(), **{package: number for package, number in found.items() if number}}

@@ -16,7 +16,7 @@ from benchmarks.verdict_parts.families import NONE, SCALES, STOPPED, STOPPED_SIL
 from benchmarks.verdict_parts.plants import PLANTS, plant
 from benchmarks.verdict_parts.subject import Subject
 from benchmarks.verdict_parts.truth import true_errors
-from ppl_models.diagnostics import Verdict
+from ppl_models.diagnostics import Check, Verdict
 from ppl_models.errors import PPLError
 from ppl_models.inference import Fit
 
@@ -87,12 +87,12 @@ def faulty(subject: Subject, guide: str, fault: str, seed: int) -> tuple[Fit, fl
 def checks_of(verdict: Verdict) -> dict[str, list[float | bool | None]]:
     """Check -> value, limit and whether it was passed; of two of one name the one that came off worse."""
     rank = {False: 0, None: 1, True: 2}
-    found: dict[str, list[float | bool | None]] = {}
+    worst: dict[str, Check] = {}
     for check in verdict.checks:
-        if check.name in found and rank[check.passed] >= rank[found[check.name][2]]:  # type: ignore[index]
-            continue
-        found[check.name] = [_rounded(check.value), _rounded(check.limit), check.passed]
-    return found
+        kept = worst.setdefault(check.name, check)
+        if rank[check.passed] < rank[kept.passed]:
+            worst[check.name] = check
+    return {name: [_rounded(check.value), _rounded(check.limit), check.passed] for name, check in worst.items()}
 
 
 def _load(problem: str, folder: str, references: str) -> Subject:

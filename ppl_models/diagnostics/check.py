@@ -1,7 +1,9 @@
 """One measured figure with its limit."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 
 
 @dataclass(frozen=True)
@@ -55,3 +57,21 @@ def plain_number(value: float) -> str:
     if float(value).is_integer() or abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3f}".rstrip("0").rstrip(".") if abs(value) >= 1 else f"{value:.3g}"
+
+
+def check_lines(checks: Sequence[Check]) -> list[str]:
+    """One line for each check, its columns below one another."""
+    rows = [(check.mark, check.name, check.measured, f"limit {plain_number(check.limit)}") for check in checks]
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(4)]
+    return [
+        f"  {'  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))}  {check.detail}".rstrip()
+        for row, check in zip(rows, checks, strict=True)
+    ]
+
+
+def check_html(checks: Sequence[Check]) -> str:
+    """An HTML table of checks, escaped."""
+    cells = [(c.mark, c.name, c.measured, plain_number(c.limit), c.detail, c.advice) for c in checks]
+    header = "".join(f"<th>{name}</th>" for name in ("", "check", "value", "limit", "detail", "advice"))
+    rows = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in cells)
+    return f"<table><tr>{header}</tr>{rows}</table>"

@@ -54,8 +54,8 @@ def compare(draws: xr.Dataset, baseline: xr.Dataset, *, log_weights: ArrayLike |
     blocks = []
     for start in range(0, len(truth.labels), BLOCK):
         block = slice(start, start + BLOCK)
-        sample = Sample(_by_parameter(fit.values[..., block]), weights)
-        blocks.append(_compare_block(sample, _by_parameter(truth.values[..., block]), truth.values.shape[0]))
+        sample = Sample(by_parameter(fit.values[..., block]), weights)
+        blocks.append(_compare_block(sample, by_parameter(truth.values[..., block]), truth.values.shape[0]))
     return pd.concat(blocks, ignore_index=True).set_index(pd.Index(truth.labels, name="parameter"))
 
 
@@ -103,7 +103,7 @@ def effective_size(values: Float64Array, num_chains: int) -> Float64Array:
     return np.asarray(array_stats.ess(chains, chain_axis=-2, draw_axis=-1, method="mean"), dtype=float)
 
 
-def _by_parameter(values: Float64Array) -> Float64Array:
+def by_parameter(values: Float64Array) -> Float64Array:
     """(chain, draw, parameter) to (parameter, chain * draw), contiguous."""
     return np.ascontiguousarray(values.reshape(-1, values.shape[-1]).T)
 

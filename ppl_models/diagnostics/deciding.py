@@ -1,8 +1,8 @@
 """From checks to a verdict, by the table of rules."""
 
 import math
-from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -23,6 +23,11 @@ from ppl_models.diagnostics.reasons import (
 )
 from ppl_models.diagnostics.rules import AGREES_ANYHOW, NOBODY_VOUCHES, OTHERWISE, RULES, UNREPAIRED, VETOES
 from ppl_models.diagnostics.verdict import Verdict
+from ppl_models.versions import version_of
+
+VERSIONED = ("ppl-models", "arviz-stats", "numpy", "scipy", "xarray")
+Said = tuple[str, str]
+"""A verdict, and what to do."""
 
 
 def decide(
@@ -79,54 +84,36 @@ def decide(
     Returns:
         The verdict.
     """
-    has_baseline = baseline_table is not None
     joints = (joint,) if isinstance(joint, Check) else tuple(joint or ())
     reference, table = _reference(khat, gates, baseline_table, pool_table, psis_table, scores)
     moments, why_not = _moments(table, reference, joints, khat, soundness)
     if why_not and table is not None:
         table = unmeasured_table([str(label) for label in table.index])
     state = _state(scores if reference == "scores" else moments)
-    verdict, remedy = RULES.get((reference, state, _khat_state(khat)), ("reject", OTHERWISE[reference]))
-    if reference in ("baseline", "pool") and state == "wrong" and verdict == "correct":
-        corrected = _corrected_state(corrected_table, corrected_joint, reference)
-        verdict, remedy = UNREPAIRED.get(corrected, (verdict, remedy))
-    vetoing = _veto(reference, (*elsewhere, *scores)) if verdict == "trust" else None
-    if vetoing is not None:
-        verdict, remedy = VETOES[reference, vetoing.name]
-    if verdict == "trust" and reference == "psis" and not _vouched(scores, elsewhere):
-        verdict, remedy = NOBODY_VOUCHES
+    repaired = partial(_corrected_state, corrected_table, corrected_joint, reference)
+    said, vetoing = _by_rules((reference, state, _khat_state(khat)), repaired, scores, elsewhere)
 
     unsound = [check for check in soundness if check.passed is not True]
-    broken = [check for check in optimisation if check.passed is False]
     unknown = [check for check in optimisation if check.passed is None]
-    doubt = f"The optimisation could not be judged ({unknown[0].detail}): {unknown[0].advice}." if unknown else ""
+    guide = (config or {}).get("guide")
     if point_estimate:
-        verdict, remedy = "reject", _about_point(note, (config or {}).get("guide"))
+        said = "reject", _about_point(note, guide)
     elif unsound:
-        verdict, remedy = "reject", _capital("; ".join(f"{check.detail}; {check.advice}" for check in unsound)) + "."
-    elif broken:
-        said = f" ({note})" if note else ""
-        agrees = (
-            state == "right"
-            and verdict in ("trust", "correct")
-            and reference in ("baseline", "pool")
-            and all(check.name == "stationarity" for check in broken)
-        )
-        arrived = f"The optimisation had not arrived{said}: {'; '.join(map(failure, broken))}."
-        verdict, remedy = (AGREES_ANYHOW[0], f"{arrived} {AGREES_ANYHOW[1]}") if agrees else ("reject", arrived)
-    elif verdict == "trust" and unknown and reference != "baseline":
-        verdict, remedy = "correct", ""
-    reasons = [*about_gates(gates, has_baseline)]
+        said = "reject", _capital("; ".join(f"{check.detail}; {check.advice}" for check in unsound)) + "."
+    elif broken := [check for check in optimisation if check.passed is False]:
+        said = _about_broken(broken, note, agrees=_agrees_anyhow(broken, reference, state, said))
+    elif said[0] == "trust" and unknown and reference != "baseline":
+        said = "correct", ""
+    verdict, remedy = said
+
+    reasons = [*about_gates(gates, baseline_table is not None)]
     if reference == "scores":
         reasons += [about_scores(scores, (tables or {}).get("scores"))]
     elif not why_not:
-        reasons += [
-            about_moments(table, reference, elsewhere=elsewhere, guide=str((config or {}).get("guide"))),
-            *(about_joint(check) for check in joints),
-        ]
+        reasons += [about_moments(table, reference, elsewhere=elsewhere, guide=str(guide)), *map(about_joint, joints)]
         reasons += [about_constants(table)] if reference in ("pool", "psis") else []
-    reasons += [failure(vetoing)[:1].upper() + failure(vetoing)[1:] + "."] if vetoing is not None else []
-    reasons += [about_khat(khat, reference), remedy, doubt if verdict != "trust" else ""]
+    reasons += [_capital(failure(vetoing)) + "."] if vetoing is not None else []
+    reasons += [about_khat(khat, reference), remedy, _about_unknown(unknown) if verdict != "trust" else ""]
     return Verdict(
         verdict,
         (*soundness, *optimisation, *gates, *moments, khat, *scores, *elsewhere, *further),
@@ -137,6 +124,33 @@ def decide(
         {**_settings(khat), **(config or {})},
         tables or {},
         dict(seconds or {}),
+    )
+
+
+def _by_rules(
+    case: tuple[str, str, str], repaired: Callable[[], str], scores: Sequence[Check], elsewhere: Sequence[Check]
+) -> tuple[Said, Check | None]:
+    """What the table of rules and its exceptions say of (reference, moments, k-hat), and the check that vetoed."""
+    reference, state, _ = case
+    said = RULES.get(case, ("reject", OTHERWISE[reference]))
+    if reference in ("baseline", "pool") and state == "wrong" and said[0] == "correct":
+        return UNREPAIRED.get(repaired(), said), None
+    if said[0] != "trust":
+        return said, None
+    vetoing = _veto(reference, (*elsewhere, *scores))
+    if vetoing is not None:
+        return VETOES[reference, vetoing.name], vetoing
+    alone = reference == "psis" and not _vouched(scores, elsewhere)
+    return (NOBODY_VOUCHES if alone else said), None
+
+
+def _agrees_anyhow(broken: Sequence[Check], reference: str, state: str, said: Said) -> bool:
+    """Whether a reference vouches for draws of an optimisation that was still improving."""
+    return (
+        state == "right"
+        and said[0] in ("trust", "correct")
+        and reference in ("baseline", "pool")
+        and all(check.name == "stationarity" for check in broken)
     )
 
 
@@ -208,6 +222,16 @@ def _corrected_state(table: pd.DataFrame | None, joint: Check | None, reference:
     return _state((*moment_checks(table, reference), *([joint] if joint else [])))
 
 
+def _about_broken(broken: Sequence[Check], note: str, *, agrees: bool) -> Said:
+    said = f" ({note})" if note else ""
+    arrived = f"The optimisation had not arrived{said}: {'; '.join(map(failure, broken))}."
+    return (AGREES_ANYHOW[0], f"{arrived} {AGREES_ANYHOW[1]}") if agrees else ("reject", arrived)
+
+
+def _about_unknown(unknown: Sequence[Check]) -> str:
+    return f"The optimisation could not be judged ({unknown[0].detail}): {unknown[0].advice}." if unknown else ""
+
+
 def _about_point(note: str, guide: str | None) -> str:
     if guide == "laplace":
         said = f" ({note})" if note else ""
@@ -225,12 +249,7 @@ def _capital(sentence: str) -> str:
 def _settings(khat: Check) -> dict[str, Any]:
     return {
         "limits": {**{moment.column: moment.limit for moment in MOMENTS}, "joint": JOINT_LIMIT, "khat": khat.limit},
-        "versions": {name: _version(name) for name in ("ppl-models", "arviz-stats", "numpy", "scipy", "xarray")},
+        "versions": {
+            name: version_of(name) or "unknown" for name in ("ppl-models", "arviz-stats", "numpy", "scipy", "xarray")
+        },
     }
-
-
-def _version(distribution: str) -> str:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return "unknown"

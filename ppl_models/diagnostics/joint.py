@@ -10,7 +10,7 @@ from scipy.linalg import eigh
 from scipy.stats import norm
 
 from ppl_models.diagnostics.check import Check
-from ppl_models.diagnostics.comparison import chain_variance, effective_size, normalised_weights
+from ppl_models.diagnostics.comparison import by_parameter, chain_variance, effective_size, normalised_weights
 from ppl_models.diagnostics.deviations import Sample, is_constant
 from ppl_models.diagnostics.khat import psis_weights
 from ppl_models.diagnostics.labelled import LabelledDraws, aligned, finite_draws
@@ -145,9 +145,9 @@ def _check(
         return None
     if used.size > MAX_SCREENED:
         used = used[np.linspace(0, used.size - 1, MAX_SCREENED).astype(int)]
-    whole = Sample(_by_parameter(truth.values[..., used]), truth_weights)
+    whole = Sample(by_parameter(truth.values[..., used]), truth_weights)
     truth_scores = normal_scores(whole.values, whole)
-    fit_scores = truth_scores if shared else normal_scores(_by_parameter(fit.values[..., used]), whole)
+    fit_scores = truth_scores if shared else normal_scores(by_parameter(fit.values[..., used]), whole)
     found, held_out = (
         Pair(
             _half(fit_scores, weights, fit.values.shape[:2], half),
@@ -249,8 +249,3 @@ def _correlation(covariance: Float64Array) -> Float64Array:
 
 def _constant(values: Float64Array) -> NDArray[np.bool_]:
     return is_constant(np.moveaxis(values, 2, 0).reshape(values.shape[2], -1))
-
-
-def _by_parameter(values: Float64Array) -> Float64Array:
-    """(chain, draw, parameter) to (parameter, chain * draw), contiguous."""
-    return np.ascontiguousarray(values.reshape(-1, values.shape[-1]).T)

@@ -197,32 +197,23 @@ def check_others(found: Moments, others: Moments, labels: Sequence[str]) -> Chec
         labels: names of the parameters.
 
     Returns:
-        The check `other starts`: the largest distance in sds or log sds, less two standard errors.
+        The check `other starts`: the largest distance in sds or log sds, less two standard errors; less three where the
+        others are not known well, and then it fails or is not measured.
     """
     shift, ratio = distances(found, others)
     error = np.maximum(np.hypot(found.mean_error, others.mean_error), np.hypot(found.log_sd_error, others.log_sd_error))
-    pooled = np.where(others.varies, np.maximum(others.mean_error, others.log_sd_error), 0.0)
-    apart = np.where(found.varies & others.varies, np.maximum(shift, np.abs(ratio)) - CLEARLY * error, 0.0)
-    if others.finite.all() and pooled.max(initial=0.0) > POOLED_ERROR_LIMIT and apart.max(initial=0.0) > DISTANCE_LIMIT:
-        worst = int(apart.argmax())
-        value = float(apart[worst])
-        detail = f"draws from other starts move '{labels[worst]}' by {value:.2g} sd beyond chance"
-        return Check("other starts", value, DISTANCE_LIMIT, False, "a guide with several modes", detail=detail)
-    if not others.finite.all() or pooled.max(initial=0.0) > POOLED_ERROR_LIMIT:
-        detail = f"with draws from other starts the moments are known to {pooled.max(initial=0.0):.2g} sd only"
-        return Check("other starts", math.nan, DISTANCE_LIMIT, None, "a guide with several modes", detail=detail)
-    distance = np.where(found.varies, np.maximum(shift, np.abs(ratio)) - 2.0 * error, 0.0)
+    unknown = float(np.where(others.varies, np.maximum(others.mean_error, others.log_sd_error), 0.0).max(initial=0.0))
+    known = bool(others.finite.all()) and unknown <= POOLED_ERROR_LIMIT
+    chance = (2.0 if known else CLEARLY) * error
+    distance = np.where(found.varies, np.maximum(shift, np.abs(ratio)) - chance, 0.0)
     worst = int(distance.argmax()) if distance.size else 0
     value = max(0.0, float(distance.max(initial=0.0)))
+    agrees = value <= DISTANCE_LIMIT
+    if not others.finite.all() or (agrees and not known):
+        detail = f"with draws from other starts the moments are known to {unknown:.2g} sd only"
+        return Check("other starts", math.nan, DISTANCE_LIMIT, None, "a guide with several modes", detail=detail)
     detail = f"draws from other starts move '{labels[worst]}' by {value:.2g} sd beyond chance" if value else ""
-    return Check(
-        "other starts",
-        value,
-        DISTANCE_LIMIT,
-        bool(value <= DISTANCE_LIMIT),
-        "a guide with several modes",
-        detail=detail,
-    )
+    return Check("other starts", value, DISTANCE_LIMIT, agrees, "a guide with several modes", detail=detail)
 
 
 def distances(first: Moments, second: Moments) -> tuple[Float64Array, Float64Array]:

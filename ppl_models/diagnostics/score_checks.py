@@ -30,7 +30,13 @@ SCORE_MOMENTS = tuple(
 )
 
 
-def check_scores(points: ArrayLike, scores: ArrayLike, labels: Sequence[str] | None = None) -> tuple[Check, Check]:
+def check_scores(
+    points: ArrayLike,
+    scores: ArrayLike,
+    labels: Sequence[str] | None = None,
+    *,
+    moments: ScoreMoments | None = None,
+) -> tuple[Check, Check]:
     """Judge a guide's means and sds by the score-corrected ones, parameter by parameter.
 
     A parameter fails where it is beyond the limit (0.2 sd; a ratio of 1.2), further from zero than chance takes the
@@ -45,6 +51,7 @@ def check_scores(points: ArrayLike, scores: ArrayLike, labels: Sequence[str] | N
             parameter.
         scores: gradient of the log density at the points, in nats per unit, shape (draw, dim).
         labels: names of the parameters; `x[0]`, `x[1]`, … where none are given.
+        moments: `score_moments` of the same, where they are there already.
 
     Returns:
         Checks `score mean` (value in score-corrected sd) and `score sd` (|log ratio|). `passed` is None with the value
@@ -53,7 +60,7 @@ def check_scores(points: ArrayLike, scores: ArrayLike, labels: Sequence[str] | N
     Raises:
         DataError: the shapes do not match, or the labels do not.
     """
-    moments = score_moments(points, scores, labels)
+    moments = moments or score_moments(points, scores, labels)
     if moments.why:
         first, second = (_unmeasured(moment, moments.why) for moment in SCORE_MOMENTS)
         return first, second

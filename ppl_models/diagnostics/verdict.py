@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ppl_models.diagnostics.check import Check, plain_number
+from ppl_models.diagnostics.check import Check, check_html, check_lines
 from ppl_models.diagnostics.moments import MOMENTS, REFERENCES
 
 NUM_ROWS = 5
@@ -55,28 +55,19 @@ class Verdict:
         return self.table.loc[order, columns]
 
     def __str__(self) -> str:
-        marks = [
-            (check.mark, check.name, check.measured, f"limit {plain_number(check.limit)}") for check in self.checks
-        ]
-        widths = [max((len(row[column]) for row in marks), default=0) for column in range(4)]
-        lines = [f"verdict: {self.verdict} (against {REFERENCES[self.reference]})", *self.reasons, ""]
-        for row, check in zip(marks, self.checks, strict=True):
-            cells = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-            lines.append(f"  {cells}  {check.detail}".rstrip())
+        title = f"verdict: {self.verdict} (against {REFERENCES[self.reference]})"
+        lines = [title, *self.reasons, "", *check_lines(self.checks)]
         worst = self.worst().dropna(how="all")
         if not worst.empty:
             lines += ["", worst.to_string(float_format=lambda value: f"{value:.3f}")]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        cells = [(c.mark, c.name, c.measured, plain_number(c.limit), c.detail, c.advice) for c in self.checks]
-        header = "".join(f"<th>{name}</th>" for name in ("", "check", "value", "limit", "detail", "advice"))
-        rows = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in cells)
         reasons = "".join(f"<p>{html.escape(reason)}</p>" for reason in self.reasons)
         title = html.escape(f"{self.verdict} (against {REFERENCES[self.reference]})")
         table = self.worst().dropna(how="all")
         worst = "" if table.empty else table.to_html(escape=True, float_format=lambda value: f"{value:.3f}")
-        return f"<div><h4>{title}</h4>{reasons}<table><tr>{header}</tr>{rows}</table>{worst}</div>"
+        return f"<div><h4>{title}</h4>{reasons}{check_html(self.checks)}{worst}</div>"
 
     def to_json(self) -> dict[str, Any]:
         """A dict of plain Python types that `json.dumps` takes; NaN and infinities become None."""

@@ -1,15 +1,35 @@
 """Draws of a guide's latents."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import pyro.poutine as poutine
 import torch
+from torch.distributions import biject_to
 
 from ppl_models.program import Program, map_draws
 from ppl_models.program.nodes import nodes_of
 
 LOG_Q = "log q"
+
+
+def unconstrained(program: Program, values: Mapping[str, torch.Tensor]) -> np.ndarray:
+    """The flat unconstrained vectors of draws, shape (draw, dim), in the caller's Pyro state.
+
+    Args:
+        program: the model with its data.
+        values: every continuous latent, constrained, by name, shape (draw, *event).
+    """
+    latents = {site.name: values[site.name] for site in program.sites.latent}
+    count = len(next(iter(latents.values())))
+    with torch.no_grad():
+        if program.moving_supports:
+            flat: Any = map_draws(program.unconstrain, count, latents, size_hint=program.size_hint)
+        else:
+            inverses = ((biject_to(site.support).inv, latents[site.name]) for site in program.sites.latent)
+            flat = torch.cat([inverse(value).reshape(count, -1) for inverse, value in inverses], dim=1)
+    return flat.double().cpu().numpy()
 
 
 def latent_draws(

@@ -11,7 +11,7 @@ from pyro.distributions import Delta
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import site_is_subsample
 
-from ppl_models.inference.draws import latent_draws
+from ppl_models.inference.draws import latent_draws, unconstrained
 from ppl_models.inference.fit_result import Fit
 from ppl_models.program import Program, map_draws
 from ppl_models.program.handlers import FromUnconstrained, FromValues
@@ -56,7 +56,7 @@ class SitewiseGuide:
         """Draws, shape (draw, dim)."""
         with self.program.isolated(seed=child_seed(seed, "flat")):
             values, _ = latent_draws(self.program, self.fit.guide, num_draws)
-            return self._flat(values)
+            return unconstrained(self.program, values)
 
     def log_prob(self, points: np.ndarray) -> np.ndarray:
         """Log density in nats with respect to the unconstrained space at points (point, dim), shape (point,)."""
@@ -94,13 +94,6 @@ class SitewiseGuide:
         arguments = self.program.arguments
         return poutine.trace(self.fit.guide).get_trace(*arguments.args, **arguments.kwargs)
 
-    def _flat(self, values: Mapping[str, torch.Tensor]) -> np.ndarray:
-        latents = {site.name: values[site.name] for site in self.program.sites.latent}
-        count = len(next(iter(latents.values())))
-        with torch.no_grad():
-            flat: Any = map_draws(self.program.unconstrain, count, latents, size_hint=self.program.size_hint)
-        return flat.double().cpu().numpy()
-
     def _has_sites(self) -> bool:
         with self.program.isolated(seed=0), torch.no_grad():
             nodes = nodes_of(self._run())
@@ -114,7 +107,7 @@ class SitewiseGuide:
         """Whether values put in give the density that the guide's own runs report."""
         with self.program.isolated(seed=1), torch.no_grad():
             values, log_q = latent_draws(self.program, self.fit.guide, NUM_PROOFS)
-            points = torch.as_tensor(self._flat(values), dtype=self.program.dtype)
+            points = torch.as_tensor(unconstrained(self.program, values), dtype=self.program.dtype)
             found = torch.stack([self._log_prob(point) - self._log_jacobian(point) for point in points])
         if not torch.isfinite(found).all():
             return False

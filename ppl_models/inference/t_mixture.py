@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.linalg import solve_triangular
 from scipy.special import gammaln, logsumexp
 
 from ppl_models.inference.methods.approximations import Mixture, Normal
+from ppl_models.inference.methods.normals import log_scale, moved, squared_distance
 
 DEGREES_OF_FREEDOM = 4.0
 """Few enough that weights of most posteriors are bounded, many enough that the draws have a variance."""
@@ -56,9 +56,7 @@ class TMixture:
         for normal, count in zip(self.normals, counts, strict=True):
             noise = rng.standard_normal((count, len(normal.mean)))
             stretched = noise * np.sqrt(self.df / rng.chisquare(self.df, size=(count, 1)))
-            parts.append(
-                normal.mean + (stretched * normal.root if normal.root.ndim == 1 else stretched @ normal.root.T)
-            )
+            parts.append(moved(normal, stretched))
         return rng.permutation(np.concatenate(parts))
 
     def log_prob(self, points: np.ndarray) -> np.ndarray:
@@ -73,12 +71,5 @@ class TMixture:
 
 def _log_density(points: np.ndarray, normal: Normal, df: float) -> np.ndarray:
     dim = points.shape[1]
-    away = points - normal.mean
-    if normal.root.ndim == 1:
-        own, log_scale = away / normal.root, float(np.log(normal.root).sum())
-    else:
-        tril = normal.scale_tril
-        own = solve_triangular(tril, away.T, lower=True, check_finite=False).T
-        log_scale = float(np.log(np.diag(tril)).sum())
-    constant = gammaln(0.5 * (df + dim)) - gammaln(0.5 * df) - 0.5 * dim * np.log(df * np.pi) - log_scale
-    return constant - 0.5 * (df + dim) * np.log1p(np.square(own).sum(axis=1) / df)
+    constant = gammaln(0.5 * (df + dim)) - gammaln(0.5 * df) - 0.5 * dim * np.log(df * np.pi) - log_scale(normal.root)
+    return constant - 0.5 * (df + dim) * np.log1p(squared_distance(normal, points) / df)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -16,13 +17,12 @@ from ppl_models.diagnostics import (
     check_stein,
     compare_with_pool,
     compare_with_psis,
-    psis_weights,
     score_moments,
     unmeasured_table,
 )
 from ppl_models.seeds import child_seed
 from ppl_models.workflow.by_datum import check_by_datum
-from ppl_models.workflow.measuring import Clock, Flat, Measured
+from ppl_models.workflow.measuring import Clock, Flat, Measured, held_against
 from ppl_models.workflow.probing import Probed, probe, unprobed
 
 
@@ -74,11 +74,11 @@ def _by_datum(measured: Measured, seed: int) -> tuple[Check, ...]:
 def _by_scores(flat: Flat, clock: Clock, seed: int) -> dict[str, Any]:
     with clock.on("scores"):
         points, scores = flat.scores()
-        checks = check_scores(points, scores, flat.labels)
-        table = score_moments(points, scores, flat.labels).table
+        moments = score_moments(points, scores, flat.labels)
+        checks = check_scores(points, scores, flat.labels, moments=moments)
     with clock.on("kernel Stein discrepancy"):
         stein = check_stein(points, scores, flat.labels, seed=child_seed(seed, "stein"))
-    return {"scores": checks, "further": (stein,), "tables": {"scores": table}}
+    return {"scores": checks, "further": (stein,), "tables": {"scores": moments.table}}
 
 
 def _by_bounds(measured: Measured, flat: Flat, clock: Clock, seed: int) -> tuple[Check, ...]:
@@ -89,18 +89,9 @@ def _by_bounds(measured: Measured, flat: Flat, clock: Clock, seed: int) -> tuple
 
 def _by_pool(measured: Measured, probed: Probed, khat: Check, clock: Clock, corrected: bool) -> dict[str, Any]:
     assert probed.pool is not None
-    pool = (probed.pool.values, probed.pool.log_weights)
-    weights = psis_weights(measured.log_ratio)[0] if corrected or khat.passed else None
-    own = weights if corrected else None
-    with clock.on("marginals"):
-        found: dict[str, Any] = {"pool_table": compare_with_pool(measured.draws, *pool, log_weights=own)}
-    with clock.on("joint"):
-        found["joint"] = check_joint_with_pool(measured.draws, *pool, log_weights=own)
-    if weights is not None and not corrected:
-        with clock.on("corrected"):
-            found["corrected_table"] = compare_with_pool(measured.draws, *pool, log_weights=weights)
-            found["corrected_joint"] = check_joint_with_pool(measured.draws, *pool, log_weights=weights)
-    return found
+    pool = (measured.draws, probed.pool.values, probed.pool.log_weights)
+    table, joint = partial(compare_with_pool, *pool), partial(check_joint_with_pool, *pool)
+    return held_against(table, joint, measured.log_ratio, khat, clock, name="pool_table", corrected=corrected)
 
 
 def _by_own_weights(measured: Measured, khat: Check, clock: Clock, unmeasured: pd.DataFrame) -> dict[str, Any]:

@@ -1,19 +1,23 @@
 """What the checks of one fit are made on: its draws, flat and labelled, and the model's log density with gradients."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 import xarray as xr
 from torch.distributions import biject_to
 from torch.distributions.transforms import ComposeTransform, ExpTransform, SigmoidTransform, Transform
 
+from ppl_models.diagnostics import Check, psis_weights
 from ppl_models.diagnostics.labelled import LabelledDraws, labelled_draws
 from ppl_models.inference import Fit
-from ppl_models.program import Program, map_draws
+from ppl_models.inference.draws import unconstrained
+from ppl_models.program import Program
 from ppl_models.program.batching import NOT_VECTORISABLE
 from ppl_models.program.sites import Site
 from ppl_models.seeds import child_seed
@@ -108,6 +112,41 @@ class Flat:
         return points, self.scale.gradients(points)
 
 
+def held_against(
+    table: Callable[..., pd.DataFrame],
+    joint: Callable[..., Check | None],
+    log_ratio: np.ndarray,
+    khat: Check,
+    clock: Clock,
+    *,
+    name: str,
+    corrected: bool,
+) -> dict[str, Any]:
+    """The table and the joint check against a reference, and those of the draws corrected by their weights.
+
+    Args:
+        table: compares the marginals; takes `log_weights`.
+        joint: compares combinations; takes `log_weights`.
+        log_ratio: log p - log q in nats of the draws, shape (draw,).
+        khat: of their weights.
+        clock: counts the seconds.
+        name: of the table among what `decide` takes.
+        corrected: whether the draws are judged with their weights, and no others.
+    """
+    weights = psis_weights(log_ratio)[0] if corrected or khat.passed else None
+    own = weights if corrected else None
+    found: dict[str, Any] = {}
+    with clock.on("marginals"):
+        found[name] = table(log_weights=own)
+    with clock.on("joint"):
+        found["joint"] = joint(log_weights=own)
+    if weights is not None and not corrected:
+        with clock.on("corrected"):
+            found["corrected_table"] = table(log_weights=weights)
+            found["corrected_joint"] = joint(log_weights=weights)
+    return found
+
+
 def log_ratio_of(tree: xr.DataTree) -> np.ndarray:
     """Log p - log q in nats of a fit's draws, shape (draw,)."""
     stats = tree["sample_stats"].to_dataset()
@@ -121,18 +160,11 @@ def _unconstrained(program: Program, draws: xr.Dataset) -> np.ndarray | None:
         ).flatten(0, 1)
         for site in program.sites.latent
     }
-    count = len(next(iter(latents.values())))
-    with program.isolated(seed=0, num_threads=1), torch.no_grad():
-        if not program.moving_supports:
-            parts = [
-                biject_to(site.support).inv(latents[site.name]).reshape(count, -1) for site in program.sites.latent
-            ]
-            return torch.cat(parts, dim=1).double().cpu().numpy()
+    with program.isolated(seed=0, num_threads=1):
         try:
-            flat = map_draws(program.unconstrain, count, latents, size_hint=program.size_hint)
+            return unconstrained(program, latents)
         except NOT_VECTORISABLE:
             return None
-    return flat.double().cpu().numpy()
 
 
 def _labels(program: Program, known: tuple[str, ...]) -> tuple[str, ...]:

@@ -41,18 +41,21 @@ class Probed:
     Attributes:
         pool: the guide's draws and theirs, weighted to the posterior; None where there are none.
         checks: whether the pool's weights are reliable, and whether it agrees with the guide's own weighted draws.
-        reliable: whether the pool's moments are known well enough to judge by.
     """
 
     pool: Pool | None = field(repr=False)
     checks: tuple[Check, ...]
-    reliable: bool
+
+    @property
+    def reliable(self) -> bool:
+        """Whether the pool's moments are known well enough to judge by."""
+        return self.pool is not None and _reliable(self.pool)
 
 
 def unprobed(why: str) -> Probed:
     """What is known where nothing could be probed."""
     detail = f"not measured: {why}"
-    return Probed(None, (Check(OTHERS, np.nan, np.nan, None, "judge it against a baseline", detail=detail),), False)
+    return Probed(None, (Check(OTHERS, np.nan, np.nan, None, "judge it against a baseline", detail=detail),))
 
 
 def probe(measured: Measured, flat: Flat, *, weighable: bool, seed: int) -> Probed:
@@ -90,8 +93,7 @@ def probe(measured: Measured, flat: Flat, *, weighable: bool, seed: int) -> Prob
         pooled = pool([*drawn, *_all_drawn(proposals, flat, child_seed(seed, f"round {number}"))])
     if pooled is None:
         return unprobed("the posterior density is zero at the draws")
-    checks = (*_reliability(pooled), _agreement(measured, pooled, weighable))
-    return Probed(pooled, checks, _reliable(pooled))
+    return Probed(pooled, (*_reliability(pooled), _agreement(measured, pooled, weighable)))
 
 
 def pool_of(fit: Fit, verdict: Verdict) -> Pool | None:

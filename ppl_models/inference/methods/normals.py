@@ -37,13 +37,16 @@ def log_scale(root: np.ndarray) -> float:
 
 def log_density(normal: Normal, points: np.ndarray) -> np.ndarray:
     """Log densities in nats, shape (point,), at points of shape (point, dim)."""
+    return -0.5 * (squared_distance(normal, points) + points.shape[1] * LOG_TWO_PI) - log_scale(normal.root)
+
+
+def squared_distance(normal: Normal, points: np.ndarray) -> np.ndarray:
+    """Squared Mahalanobis distances from a normal's mean, shape (point,), of points of shape (point, dim)."""
     away = points - normal.mean
     if normal.root.ndim == 1:
-        own = away / normal.root
-    else:
-        solved: Any = solve_triangular(normal.scale_tril, away.T, lower=True, check_finite=False)
-        own = solved.T
-    return -0.5 * (np.square(own).sum(axis=1) + points.shape[1] * LOG_TWO_PI) - log_scale(normal.root)
+        return np.square(away / normal.root).sum(axis=1)
+    solved: Any = solve_triangular(normal.scale_tril, away.T, lower=True, check_finite=False)
+    return np.square(solved).sum(axis=0)
 
 
 def component_densities(normals: Sequence[Normal], points: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ import torch
 from ppl_models.engine import Constrained, Target
 from ppl_models.engine.proof import agree
 from ppl_models.inference.methods.approximations import Approximation, Mixture, Normal, Points
+from ppl_models.inference.methods.normals import component_densities, log_density, mixture_density, moved
 from ppl_models.inference.refitting.swapping import SwapError
 from ppl_models.program import Program
 
@@ -34,12 +35,10 @@ class FlatDraws:
             points, log_q = found.points[rng.integers(len(found.points), size=num_draws)], np.full(num_draws, np.nan)
         elif isinstance(found, Mixture):
             points = _of_mixture(found, num_draws, rng)
-            log_q = np.logaddexp.reduce(
-                [np.log(w) + _log_normal(n, points) for w, n in zip(found.weights, found.normals, strict=True)], axis=0
-            )
+            log_q = mixture_density(found.weights, component_densities(found.normals, points))
         else:
             points = _of_normal(found, num_draws, rng)
-            log_q = _log_normal(found, points)
+            log_q = log_density(found, points)
         flat = self._constrained(points)
         _prove(fresh, points[0], flat[0])
         return _by_site(self._target.program, flat), self._target.values(points) - log_q
@@ -57,23 +56,13 @@ def _prove(program: Program, point: np.ndarray, found: np.ndarray) -> None:
 
 
 def _of_normal(normal: Normal, num_draws: int, rng: np.random.Generator) -> np.ndarray:
-    noise = rng.standard_normal((num_draws, len(normal.mean)))
-    return normal.mean + (noise * normal.root if normal.root.ndim == 1 else noise @ normal.root.T)
+    return moved(normal, rng.standard_normal((num_draws, len(normal.mean))))
 
 
 def _of_mixture(mixture: Mixture, num_draws: int, rng: np.random.Generator) -> np.ndarray:
     counts = rng.multinomial(num_draws, mixture.weights / mixture.weights.sum())
     parts = [_of_normal(normal, count, rng) for normal, count in zip(mixture.normals, counts, strict=True)]
     return rng.permutation(np.concatenate(parts))
-
-
-def _log_normal(normal: Normal, points: np.ndarray) -> np.ndarray:
-    away = points - normal.mean
-    if normal.root.ndim == 1:
-        own, log_scale = away / normal.root, np.log(normal.root).sum()
-    else:
-        own, log_scale = np.linalg.solve(normal.root, away.T).T, np.linalg.slogdet(normal.root)[1]
-    return -0.5 * np.square(own).sum(axis=1) - log_scale - 0.5 * points.shape[1] * np.log(2.0 * np.pi)
 
 
 def _by_site(program: Program, flat: np.ndarray) -> dict[str, np.ndarray]:

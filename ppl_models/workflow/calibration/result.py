@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from ppl_models.diagnostics.check import Check, plain_number
+from ppl_models.diagnostics.check import Check, check_html, plain_number
 
 NUM_ROWS = 5
 TITLES = {
@@ -86,13 +86,10 @@ class Calibration:
         return "\n".join([*lines, BLIND[self.kind]])
 
     def _repr_html_(self) -> str:
-        cells = [(c.mark, c.name, c.measured, plain_number(c.limit), c.detail, c.advice) for c in self.checks]
-        header = "".join(f"<th>{name}</th>" for name in ("", "check", "value", "limit", "detail", "advice"))
-        rows = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in cells)
         worst = self.worst()
         table = "" if worst.empty else worst.to_html(escape=True, float_format=plain_number)
         title = f"<h4>{escape(self._title())}</h4>"
-        return f"<div>{title}<table><tr>{header}</tr>{rows}</table>{table}<p>{escape(BLIND[self.kind])}</p></div>"
+        return f"<div>{title}{check_html(self.checks)}{table}<p>{escape(BLIND[self.kind])}</p></div>"
 
     def _title(self) -> str:
         made = self.ranks.sizes["simulation"]

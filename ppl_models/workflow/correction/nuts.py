@@ -13,8 +13,9 @@ from ppl_models.diagnostics import Moments, baseline_gates, khat_limit, psis_wei
 from ppl_models.diagnostics.labelled import labelled_draws
 from ppl_models.errors import DataError
 from ppl_models.inference import Fit, sample_chains
+from ppl_models.inference.draws import unconstrained
 from ppl_models.inference.private import private_copy
-from ppl_models.program import Data, map_draws
+from ppl_models.program import Data
 from ppl_models.seeds import child_seed
 from ppl_models.workflow.correction.chain_moments import chain_moments
 from ppl_models.workflow.correction.checks import advise, check_effective, check_precision
@@ -138,9 +139,8 @@ def _unconstrained(pilot: Proposals, chosen: np.ndarray) -> np.ndarray:
         site.name: torch.as_tensor(pilot.values[site.name][chosen], device=program.device)
         for site in program.sites.latent
     }
-    with program.isolated(seed=0), torch.no_grad():
-        flat: Any = map_draws(program.unconstrain, len(chosen), values, size_hint=program.size_hint)
-    return flat.double().cpu().numpy()
+    with program.isolated(seed=0):
+        return unconstrained(program, values)
 
 
 def _judged(request: Request, tree: xr.DataTree, thin: int) -> Outcome:

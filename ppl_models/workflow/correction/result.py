@@ -11,7 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from ppl_models.diagnostics import Check, Moments, gates_passed
-from ppl_models.diagnostics.check import plain_number
+from ppl_models.diagnostics.check import check_html, check_lines
 
 NUM_ROWS = 5
 
@@ -98,24 +98,14 @@ class Corrected:
         ]
 
     def __repr__(self) -> str:
-        lines = ["Corrected", *(f"  {name:<8} {value}" for name, value in self._rows()), ""]
-        marks = [(c.mark, c.name, c.measured, f"limit {plain_number(c.limit)}") for c in self.checks]
-        widths = [max((len(row[column]) for row in marks), default=0) for column in range(4)]
-        for row, check in zip(marks, self.checks, strict=True):
-            cells = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-            lines.append(f"  {cells}  {check.detail}".rstrip())
-        return "\n".join([*lines, "", self.moved().to_string(float_format=_three)])
+        about = [f"  {name:<8} {value}" for name, value in self._rows()]
+        table = self.moved().to_string(float_format=_three)
+        return "\n".join(["Corrected", *about, "", *check_lines(self.checks), "", table])
 
     def _repr_html_(self) -> str:
         about = "".join(f"<tr><th>{_safe(name)}</th><td>{_safe(value)}</td></tr>" for name, value in self._rows())
-        header = "".join(f"<th>{name}</th>" for name in ("", "check", "value", "limit", "detail", "advice"))
-        cells = [(c.mark, c.name, c.measured, plain_number(c.limit), c.detail, c.advice) for c in self.checks]
-        checks = "".join("<tr>" + "".join(f"<td>{_safe(cell)}</td>" for cell in row) + "</tr>" for row in cells)
         table = self.moved().to_html(escape=True, float_format=_three)
-        return (
-            f"<div><table><caption>Corrected</caption>{about}</table><table><tr>{header}</tr>{checks}</table>"
-            f"{table}</div>"
-        )
+        return f"<div><table><caption>Corrected</caption>{about}</table>{check_html(self.checks)}{table}</div>"
 
 
 def table_of(moments: Moments, raw: Moments, labels: tuple[str, ...]) -> pd.DataFrame:
