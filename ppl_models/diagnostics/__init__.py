@@ -1,5 +1,6 @@
 """Diagnostics: each a pure function of draws, log weights or losses."""
 
+from ppl_models.checks import Check
 from ppl_models.diagnostics.bounds import check_gap, cubo_estimate, importance_bound
 from ppl_models.diagnostics.by_datum import check_khat_by_datum, khat_by_datum
 from ppl_models.diagnostics.calibration import (
@@ -11,7 +12,6 @@ from ppl_models.diagnostics.calibration import (
     ecdf_band,
     ranks_among,
 )
-from ppl_models.diagnostics.check import Check
 from ppl_models.diagnostics.classifier import check_classifier
 from ppl_models.diagnostics.comparison import compare
 from ppl_models.diagnostics.deciding import decide

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
-from ppl_models.diagnostics.check import Check
+from ppl_models.checks import Check
 from ppl_models.diagnostics.elbo import elbo_estimate
 from ppl_models.diagnostics.khat import valid_log_ratio
 from ppl_models.diagnostics.moments import RESOLUTION

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm, poisson
 
-from ppl_models.diagnostics.check import Check
+from ppl_models.checks import Check
 from ppl_models.diagnostics.khat import MIN_DRAWS
 from ppl_models.diagnostics.pareto_columns import PRIOR_DRAWS, khat_columns, tail_length
 from ppl_models.diagnostics.sample_size import khat_limit

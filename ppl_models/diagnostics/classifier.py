@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import solve
 from scipy.special import ndtr
 
-from ppl_models.diagnostics.check import Check
+from ppl_models.checks import Check
 from ppl_models.diagnostics.moments import RESOLUTION
 from ppl_models.diagnostics.null_band import SMALL, Scores, scores
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from ppl_models.diagnostics.check import Check
+from ppl_models.checks import Check
 from ppl_models.diagnostics.gates import gates_passed
 from ppl_models.diagnostics.joint import JOINT_LIMIT, unmeasured_joint
 from ppl_models.diagnostics.khat import too_near

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from ppl_models.checks import Check
 from ppl_models.diagnostics.bounds import cubo_estimate
-from ppl_models.diagnostics.check import Check
 from ppl_models.diagnostics.deviations import is_constant
 from ppl_models.diagnostics.elbo import elbo_estimate
 from ppl_models.diagnostics.khat import KHAT_GOOD, pareto_khat

@@ -8,7 +8,7 @@ import xarray as xr
 from arviz_stats.base import array_stats
 from numpy.typing import ArrayLike, NDArray
 
-from ppl_models.diagnostics.check import Check
+from ppl_models.checks import Check
 from ppl_models.diagnostics.deviations import is_constant
 from ppl_models.diagnostics.labelled import LabelledDraws, labelled_draws
 

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import solve
 from scipy.stats import chi2, norm
 
-from ppl_models.diagnostics.check import Check
+from ppl_models.checks import Check
 from ppl_models.diagnostics.iterates import parameter_names, units, unmeasured
 from ppl_models.diagnostics.moments import RESOLUTION
 from ppl_models.diagnostics.optimisation import ABSOLUTE_LIMIT, MIN_STEPS

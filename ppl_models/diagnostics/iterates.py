@@ -8,7 +8,7 @@ from arviz_stats.base import array_stats
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import chi2, norm
 
-from ppl_models.diagnostics.check import Check
+from ppl_models.checks import Check
 from ppl_models.diagnostics.deviations import is_constant
 from ppl_models.diagnostics.moments import RESOLUTION
 from ppl_models.diagnostics.optimisation import MIN_STEPS

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import eigh
 from scipy.stats import norm
 
-from ppl_models.diagnostics.check import Check
+from ppl_models.checks import Check
 from ppl_models.diagnostics.comparison import by_parameter, chain_variance, effective_size, normalised_weights
 from ppl_models.diagnostics.deviations import Sample, is_constant
 from ppl_models.diagnostics.khat import psis_weights

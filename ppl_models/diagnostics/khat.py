@@ -7,7 +7,7 @@ from arviz_stats.base import array_stats
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
-from ppl_models.diagnostics.check import Check
+from ppl_models.checks import Check
 from ppl_models.diagnostics.sample_size import khat_limit, smallest_num_draws
 from ppl_models.errors import DataError
 

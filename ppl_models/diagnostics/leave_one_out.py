@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
+from ppl_models.checks import Check
 from ppl_models.diagnostics.by_datum import check_largest_khat
-from ppl_models.diagnostics.check import Check
 from ppl_models.diagnostics.khat import MIN_DRAWS
 from ppl_models.diagnostics.pareto_columns import psis_columns
 from ppl_models.diagnostics.sample_size import khat_limit

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from ppl_models.diagnostics.check import Check
+from ppl_models.checks import Check
 from ppl_models.diagnostics.deviations import COLUMNS
 
 RESOLUTION = 3.0  # Monte Carlo errors that must fit within a limit before a pass counts

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm
 from scipy.stats import t as student_t
 
-from ppl_models.diagnostics.check import Check
+from ppl_models.checks import Check
 from ppl_models.errors import DataError
 
 MIN_STEPS = 100

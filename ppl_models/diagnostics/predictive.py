@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ppl_models.diagnostics.check import Check
+from ppl_models.checks import Check
 from ppl_models.errors import DataError
 
 Float64Array = NDArray[np.float64]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ppl_models.diagnostics.check import Check
+from ppl_models.checks import Check
 from ppl_models.diagnostics.gates import gates_passed
 from ppl_models.diagnostics.khat import too_near
 from ppl_models.diagnostics.moments import MOMENTS, REFERENCES, Judged, Moment, describe, judge

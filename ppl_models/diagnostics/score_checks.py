@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ppl_models.diagnostics.check import Check
+from ppl_models.checks import Check
 from ppl_models.diagnostics.moments import MOMENTS, RESOLUTION, Judged, Moment, describe, judge, unmeasured_table
 from ppl_models.diagnostics.score_moments import ScoreMoments, fitted_line, score_moments
 from ppl_models.diagnostics.scored_draws import scored_draws, whitened

@@ -8,7 +8,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import cholesky, eigh, solve_triangular
 
-from ppl_models.diagnostics.check import Check
+from ppl_models.checks import Check
 from ppl_models.diagnostics.moments import RESOLUTION
 from ppl_models.diagnostics.null_band import SMALL, Scores, scores
 

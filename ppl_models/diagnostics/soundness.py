@@ -5,7 +5,7 @@ import math
 import numpy as np
 import xarray as xr
 
-from ppl_models.diagnostics.check import Check
+from ppl_models.checks import Check
 from ppl_models.diagnostics.deviations import is_constant
 from ppl_models.diagnostics.labelled import labelled_draws
 

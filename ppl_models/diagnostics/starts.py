@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ppl_models.diagnostics.check import Check
+from ppl_models.checks import Check
 from ppl_models.diagnostics.iterates import unmeasured
 from ppl_models.diagnostics.moments import RESOLUTION
 from ppl_models.diagnostics.optimisation import ABSOLUTE_LIMIT, LIMIT_REACHED, SUCCESS

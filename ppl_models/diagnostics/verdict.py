@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ppl_models.diagnostics.check import Check, check_html, check_lines
+from ppl_models.checks import Check, check_html, check_lines
 from ppl_models.diagnostics.moments import MOMENTS, REFERENCES
 
 NUM_ROWS = 5

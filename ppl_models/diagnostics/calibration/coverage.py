@@ -7,10 +7,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import beta
 
+from ppl_models.checks import Check
 from ppl_models.diagnostics.calibration.ecdf_band import ecdf_p_values
 from ppl_models.diagnostics.calibration.evidence import FALSE_ALARM_RATE, check_of_p_values
 from ppl_models.diagnostics.calibration.ranks import checked_ranks
-from ppl_models.diagnostics.check import Check
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 

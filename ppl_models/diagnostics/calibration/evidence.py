@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ppl_models.diagnostics.check import Check
+from ppl_models.checks import Check
 from ppl_models.errors import OptionError
 
 MIN_SIMULATIONS = 20

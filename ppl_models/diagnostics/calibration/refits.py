@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from ppl_models.diagnostics.check import Check
+from ppl_models.checks import Check
 
 FAILED_LIMIT = 0.05
 CONVERGED = "converged"

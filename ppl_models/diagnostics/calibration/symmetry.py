@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
+from ppl_models.checks import Check
 from ppl_models.diagnostics.calibration.evidence import FALSE_ALARM_RATE, check_of_p_values
 from ppl_models.diagnostics.calibration.ranks import checked_ranks
-from ppl_models.diagnostics.check import Check
 
 UNRESOLVED = 1e-10
 """Below it the difference of one and a sum of probabilities is rounding; a bound, nearly sharp there, stands for it."""

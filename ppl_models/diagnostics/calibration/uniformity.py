@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ppl_models.checks import Check
 from ppl_models.diagnostics.calibration.ecdf_band import ecdf_p_values, thresholds
 from ppl_models.diagnostics.calibration.evidence import FALSE_ALARM_RATE, check_of_p_values
 from ppl_models.diagnostics.calibration.ranks import checked_ranks
 from ppl_models.diagnostics.calibration.shapes import rank_moments, shape_in_words
-from ppl_models.diagnostics.check import Check
 
 
 def sbc_p_values(ranks: NDArray, num_draws: int) -> NDArray:

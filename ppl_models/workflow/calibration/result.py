@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from ppl_models.diagnostics.check import Check, check_html, plain_number
+from ppl_models.checks import Check, check_html, plain_number
 
 NUM_ROWS = 5
 TITLES = {

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from ppl_models.checks import Check
 from ppl_models.diagnostics.calibration import (
     check_coverage,
     check_refits,
@@ -19,7 +20,6 @@ from ppl_models.diagnostics.calibration.coverage import coverage_p_values
 from ppl_models.diagnostics.calibration.evidence import MIN_SIMULATIONS
 from ppl_models.diagnostics.calibration.refits import CONVERGED
 from ppl_models.diagnostics.calibration.shapes import rank_moments, shape_in_words
-from ppl_models.diagnostics.check import Check
 from ppl_models.diagnostics.labelled import labelled_draws
 
 SYMMETRY = "symmetry"

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from ppl_models.checks import check_html, check_lines
 from ppl_models.diagnostics import Check, Moments, gates_passed
-from ppl_models.diagnostics.check import check_html, check_lines
 
 NUM_ROWS = 5
 
