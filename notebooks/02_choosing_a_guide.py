@@ -78,7 +78,7 @@ fits = {
     for name, model in MODELS.items()
     for guide, options in OPTIONS.items()
 }
-chosen = {name: ppl.fit(model, {}, guide="auto", seed=1, max_seconds=50.0) for name, model in MODELS.items()}
+chosen = {name: ppl.fit(model, {}, guide="auto", seed=1, max_seconds=20.0) for name, model in MODELS.items()}
 
 
 # %%
@@ -134,7 +134,7 @@ table.round(2)
 #
 # `guide="auto"` climbs from the cheapest family to the dearest, and stops at the first whose fit passes its checks:
 # importance weights without a heavy tail (k-hat, in replicates), small Monte Carlo errors, and agreement with proposals
-# that began elsewhere, which is what sees a missed mode. What none of the families can do, NUTS has to. Fifty seconds
+# that began elsewhere, which is what sees a missed mode. What none of the families can do, NUTS has to. Twenty seconds
 # for each model are too few for a flow on the way, and it says so.
 
 # %%

@@ -9,9 +9,10 @@ from scipy.stats import norm, poisson
 
 from ppl_models.checks import Check
 from ppl_models.diagnostics.khat import MIN_DRAWS
-from ppl_models.diagnostics.pareto_columns import PRIOR_DRAWS, khat_columns, tail_length
+from ppl_models.diagnostics.pareto_columns import khat_columns
 from ppl_models.diagnostics.sample_size import khat_limit
 from ppl_models.errors import DataError
+from ppl_models.inference.pareto_tail import PRIOR_DRAWS, tail_length
 
 NAME = "k-hat by datum"
 CHANCE = 0.01

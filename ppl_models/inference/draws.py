@@ -11,7 +11,7 @@ from torch.distributions import biject_to
 from ppl_models.program import Program, map_draws
 from ppl_models.program.nodes import nodes_of
 
-LOG_Q = "log q"
+LOG_P, LOG_Q = "log p", "log q"
 
 
 def unconstrained(program: Program, values: Mapping[str, torch.Tensor]) -> np.ndarray:
@@ -51,3 +51,25 @@ def latent_draws(
         draws = map_draws(one, num_draws, size_hint=program.size_hint)
     log_q = draws.pop(LOG_Q)
     return draws, log_q
+
+
+def scored(
+    program: Program, values: Mapping[str, torch.Tensor], num_draws: int
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Log joint density of latents and data in nats, shape (draw,), and the deterministics, shape (draw, *event).
+
+    In the caller's Pyro state.
+
+    Args:
+        program: the model with its data.
+        values: every latent, constrained, by name, shape (draw, *event).
+        num_draws: how many there are.
+    """
+
+    def one(draw: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        log_p, deterministics = program.log_joint_and_deterministics(draw)
+        return {**deterministics, LOG_P: log_p}
+
+    with torch.no_grad():
+        found = map_draws(one, num_draws, dict(values), size_hint=program.size_hint)
+    return found.pop(LOG_P), found

@@ -76,7 +76,7 @@ def choose_estimator(
             return estimator
         if resolved.family is not None:
             return _without_score(program, resolved) if resolved.family.name in STICKING else Total()
-        several = num_particles is None or num_particles >= Score.fewest
+        several = num_particles is None or num_particles >= Score().fewest
         if several and not _is_reparameterised(program, resolved.guide):
             return Score() if can_vmap_particles(program, resolved.guide, Score()) else Total()
         return Total()

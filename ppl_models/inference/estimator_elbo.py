@@ -10,6 +10,7 @@ from ppl_models.program import Program, map_draws
 from ppl_models.program.data import Arguments
 from ppl_models.program.elbo import Call
 from ppl_models.program.estimators import Estimator
+from ppl_models.program.isolation import CPU, forked_random
 
 
 class EstimatorELBO(VmappedTrace_ELBO):
@@ -24,6 +25,17 @@ class EstimatorELBO(VmappedTrace_ELBO):
     def __init__(self, estimator: Estimator, program: Program | None = None, *, num_particles: int = 1, **options: Any):
         super().__init__(num_particles=num_particles, **options)
         self.estimator, self.program = estimator, program
+        self.prepared = False
+
+    def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
+        """Negative bound in nats; its gradients are added to the parameters', and the estimator learns from its own."""
+        if not self.prepared:
+            self.prepared = True
+            with forked_random(self.program.device if self.program is not None else CPU):
+                self.estimator.prepare(self._target(model, args, kwargs), guide)
+        loss = super().loss_and_grads(model, guide, *args, **kwargs)
+        self.estimator.adapt()
+        return loss
 
     def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Negative estimate of the bound in nats, with the estimator's graph."""

@@ -15,7 +15,7 @@ import xarray as xr
 from guides import FAMILIES
 from ppl_models.inference import fit_storage
 from ppl_models.inference.course import Stage
-from ppl_models.inference.draws import LOG_Q, latent_draws
+from ppl_models.inference.draws import latent_draws, scored
 from ppl_models.inference.runs import Start
 from ppl_models.options import check_count
 from ppl_models.posterior import (
@@ -26,7 +26,7 @@ from ppl_models.posterior import (
     make_tree,
     predictive_draws,
 )
-from ppl_models.program import Data, Program, build_program, map_draws
+from ppl_models.program import Data, Program, build_program
 from ppl_models.seeds import check_seed, child_seed
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class Fit:
         groups = check_include(include)
         values, log_q = self._latent_draws(num_draws, check_seed(seed))
         with self.program.isolated(seed=seed):
-            log_p, deterministics = _scored(self.program, values, num_draws)
+            log_p, deterministics = scored(self.program, values, num_draws)
         extra = extra_groups(self.program, values, (1, num_draws), groups, child_seed(seed, "groups"))
         draws = {name: _one_chain(value) for name, value in {**values, **deterministics}.items()}
         stats = {"log_p": _one_chain(log_p), "log_q": _one_chain(log_q)}
@@ -139,7 +139,7 @@ class Fit:
         """Log p - log q in nats at draws of the guide, shape (draw,): the raw material of the ELBO and of k-hat."""
         values, log_q = self._latent_draws(check_count("num_draws", num_draws), check_seed(seed))
         with self.program.isolated(seed=seed):
-            log_p, _ = _scored(self.program, values, num_draws)
+            log_p, _ = scored(self.program, values, num_draws)
         return (log_p - log_q).cpu().numpy()
 
     def elbo(self, num_draws: int = 10_000, *, seed: int = 0) -> tuple[float, float]:
@@ -238,19 +238,6 @@ class Fit:
     def _repr_html_(self) -> str:
         rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in self._rows())
         return f"<table><caption>Fit</caption>{rows}</table>"
-
-
-def _scored(
-    program: Program, values: Mapping[str, torch.Tensor], num_draws: int
-) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    def one(draw: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        log_p, deterministics = program.log_joint_and_deterministics(draw)
-        return {**deterministics, LOG_Q: log_p}
-
-    with torch.no_grad():
-        scored = map_draws(one, num_draws, dict(values), size_hint=program.size_hint)
-    log_p = scored.pop(LOG_Q)
-    return log_p, scored
 
 
 def _most(steps: int, most: int | str) -> str:

@@ -18,13 +18,16 @@ GROUPS = ("log_likelihood", "posterior_predictive", "prior", "prior_predictive")
 """Groups that can be added to a tree of posterior draws."""
 
 
-def predictive_draws(program: Program, values: Mapping[str, torch.Tensor], seed: int) -> dict[str, torch.Tensor]:
+def predictive_draws(
+    program: Program, values: Mapping[str, torch.Tensor], seed: int, *, deterministics: bool = False
+) -> dict[str, torch.Tensor]:
     """Draw new data for every draw of the latents.
 
     Args:
         program: the model with the data (for new covariates: the program of the new data).
         values: constrained latents, each of shape (draw, *event).
         seed: seed of the draws.
+        deterministics: whether to return these too.
 
     Returns:
         By observed site (and by latent site that has no values), draws of shape (draw, *event).
@@ -34,11 +37,15 @@ def predictive_draws(program: Program, values: Mapping[str, torch.Tensor], seed:
     """
     model = Unobserve(site.name for site in program.sites.observed)(program.model)
     names = _predicted(program, values)
+    also = [site.name for site in program.sites.deterministic] if deterministics else []
 
     def one(draw: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         with FromValues(draw):
             trace = poutine.trace(model).get_trace(*program.arguments.args, **program.arguments.kwargs)
-        return {name: nodes_of(trace)[name]["value"] for name in names if is_latent(nodes_of(trace)[name])}
+        nodes = nodes_of(trace)
+        return {name: nodes[name]["value"] for name in names if is_latent(nodes[name])} | {
+            name: nodes[name]["value"] for name in also
+        }
 
     num_draws = len(next(iter(values.values())))
     with program.isolated(seed=seed):

@@ -5,8 +5,9 @@ import pytest
 from arviz_stats.base import array_stats
 
 from ppl_models.diagnostics import psis_weights
-from ppl_models.diagnostics.pareto_columns import khat_columns, psis_columns, tail_length
+from ppl_models.diagnostics.pareto_columns import khat_columns, psis_columns
 from ppl_models.errors import DataError
+from ppl_models.inference.pareto_tail import tail_length
 
 
 def columns(num_draws, seed=1):

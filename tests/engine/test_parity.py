@@ -3,6 +3,8 @@
 The oracle shares nothing with the capture but the noise: Pyro's ELBO runs the catalogue's own model, autograd
 differentiates with respect to the tensors in the param store, and torch's Adam makes the steps. No pair of problem and
 guide is refused by the engine, so that a refusal (`CaptureError`) fails a test.
+
+What was captured is cheap to run operation by operation ("plain"), and so has many pairs; each compiler has some.
 """
 
 import contextlib
@@ -20,6 +22,7 @@ from torch.distributions import constraints
 
 import guides as families
 import ppl_models as ppl
+from engine.steps import Plain
 from guides.mixture import StratifiedTrace_ELBO
 from ppl_models.engine import COMPILERS, Adam, CompiledSteps, ElboFunction, SviGraph, compile_density, elbo_function
 from ppl_models.engine.noise import NoiseTape
@@ -35,16 +38,24 @@ GUIDES = (*(name for name in families.names() if families.FAMILIES[name].density
 """Particles have no density, and no SVI step to speak of."""
 PAIRS = tuple(product(PROBLEMS, GUIDES))
 SLOW_TO_COMPILE = ("mixture", "realnvp", "neural_spline", "dais", "hierarchical")
-SMALL = "lynx_ar2"
 QUICK = tuple(guide for guide in GUIDES if guide not in SLOW_TO_COMPILE)
 ONCE = tuple((PROBLEMS[-number % len(PROBLEMS)], guide) for number, guide in enumerate(QUICK))
-CHOSEN = (*ONCE, (SMALL, "mixture"))
-"""Every guide that compiles quickly, the problems in turn, and one of the other guides."""
-FEW = tuple((name, QUICK[2 * number % len(QUICK)]) for number, name in enumerate(PROBLEMS))
-"""Every problem with one guide."""
+TWICE = tuple((name, QUICK[2 * number % len(QUICK)]) for number, name in enumerate(PROBLEMS))
+CHOSEN = (*ONCE, *(pair for pair in TWICE if pair not in ONCE), ("lynx_ar2", "mixture"))
+"""Every guide that compiles quickly, the problems in turn; every problem with another one; one of the other guides."""
+SINGLE, PARTICLES = ("breast_cancer_logistic", "structured"), ("eight_schools_noncentered", "full_rank")
+COMPILED = (
+    ("breast_cancer_logistic", "full_rank"),
+    ("eight_schools_noncentered", "full_rank_student_t"),
+    ("lynx_ar2", "iaf"),
+    ("old_faithful_mixture", "handwritten"),
+)
+"""Each kind of guide: a dense normal, one with draws inside of the step, a network, a hand-written one; a network of
+sites (`structured`) is compiled in single precision. Log densities are compiled of every problem."""
+BY_INDUCTOR = (("eight_schools_centered", "normal"),)
 
 STEP_SIZE, BETAS = 0.03, (0.9, 0.99)
-NUM_STEPS = 200
+NUM_STEPS, FEW_STEPS = 60, 20
 FEWER_STEPS = {
     ("digits_ppca", "iaf"): 10,
     **{(name, flow): 10 for name in PROBLEMS for flow in ("realnvp", "neural_spline")},
@@ -56,6 +67,11 @@ ROUNDING = 1e-15
 """Rounding of one step relative to the largest parameter: a handful of units in the last place."""
 SMALL_CHANGE = 1e-8
 NUM_POINTS = 5
+
+
+def compiler(backend):
+    return Plain() if backend == "plain" else COMPILERS[backend]
+
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -143,7 +159,7 @@ def drawn(monkeypatch):
 
 def assert_parity(pair, backend, drawn, num_steps=NUM_STEPS):
     """Loss and gradient of the first step are Pyro's, and the parameters after the last one those of torch's Adam."""
-    losses, steps = [], CompiledSteps(pair.svi, COMPILERS[backend])
+    losses, steps = [], CompiledSteps(pair.svi, compiler(backend))
     start = steps.state[0].clone()
     drawn.clear()
     steps.run(np.ones(1), losses)
@@ -180,7 +196,7 @@ def accumulated_rounding(svi, backend, start, end, noise, num_steps):
     size = float(start.abs().max())
     change = SMALL_CHANGE * size
     state = svi.start(start + change * torch.randn_like(start).sign())
-    runner = COMPILERS[backend].compile(svi.graph).bind(state, svi.graph.fixed)
+    runner = compiler(backend).compile(svi.graph).bind(state, svi.graph.fixed)
     schedule = svi.optimizer.schedule(0, np.ones(num_steps), start.dtype)
     losses = torch.empty(num_steps, dtype=start.dtype)
     assert runner.run(num_steps, [schedule, *(part[:num_steps] for part in noise)], [losses]) == num_steps
@@ -191,12 +207,22 @@ def accumulated_rounding(svi, backend, start, end, noise, num_steps):
 
 
 def pytest_generate_tests(metafunc):
-    """All pairs with `-m slow`; else some for native, and for inductor, which compiles longer, a few."""
-    chosen = {test_native_steps_are_pyros: CHOSEN, test_inductor_steps_are_pyros: FEW[::4]}.get(metafunc.function)
+    """All pairs with `-m slow`; else many by torch alone, some for native, and for inductor a few."""
+    chosen = {
+        test_captured_steps_are_pyros: CHOSEN,
+        test_native_steps_are_pyros: COMPILED,
+        test_inductor_steps_are_pyros: BY_INDUCTOR,
+    }.get(metafunc.function)
     if chosen is not None:
-        pairs = PAIRS if "slow" in metafunc.config.option.markexpr else chosen
-        marked = [pytest.param(*pair, marks=() if pair in chosen else pytest.mark.slow) for pair in pairs]
+        pairs = PAIRS if "slow" in metafunc.config.option.markexpr else dict.fromkeys((*chosen, *CHOSEN))
+        rare = pytest.mark.slow if "slow" in metafunc.config.option.markexpr else pytest.mark.exhaustive
+        marked = [pytest.param(*pair, marks=() if pair in chosen else rare) for pair in pairs]
         metafunc.parametrize(("name", "guide"), marked)
+
+
+def test_captured_steps_are_pyros(name, guide, drawn):
+    with prepared(name, guide) as pair:
+        assert_parity(pair, "plain", drawn, min(FEW_STEPS, FEWER_STEPS.get((name, guide), NUM_STEPS)))
 
 
 def test_native_steps_are_pyros(name, guide, drawn):
@@ -219,26 +245,30 @@ def test_a_hundred_millionth_too_much_is_noticed(drawn):
         return program_log_ratio(program, guide) * (1.0 + 1e-8)
 
     with prepared("lynx_ar2", "delta", log_ratio=wrong) as pair, pytest.raises(AssertionError, match="not close"):
-        assert_parity(pair, "native", drawn)
+        assert_parity(pair, "plain", drawn)
 
 
 def test_steps_a_billionth_too_long_are_noticed(drawn, monkeypatch):
     with prepared("lynx_ar2", "delta") as pair:
-        assert_parity(pair, "native", drawn)
+        assert_parity(pair, "plain", drawn)
     with prepared("lynx_ar2", "delta") as pair:
         monkeypatch.setitem(globals(), "STEP_SIZE", STEP_SIZE * (1.0 + 1e-9))
         with pytest.raises(AssertionError, match="<="):
-            assert_parity(pair, "native", drawn)
+            assert_parity(pair, "plain", drawn)
 
 
 @pytest.mark.parametrize(
     ("backend", "name", "guide"),
     [
         # Neither funnels nor horseshoes, whose scales span decades, nor sums over thousands of numbers.
-        ("native", "eight_schools_noncentered", "normal"),
-        ("native", "sleepstudy_varying_intercepts", "structured"),
+        ("plain", "eight_schools_noncentered", "normal"),
+        ("plain", "sleepstudy_varying_intercepts", "structured"),
+        ("plain", "lynx_ar2", "full_rank"),
+        ("native", *SINGLE),
+        pytest.param("native", "eight_schools_noncentered", "normal", marks=pytest.mark.exhaustive),
+        pytest.param("native", "sleepstudy_varying_intercepts", "structured", marks=pytest.mark.exhaustive),
         pytest.param("native", "breast_cancer_logistic", "low_rank", marks=pytest.mark.exhaustive),
-        ("native", "lynx_ar2", "full_rank"),
+        pytest.param("native", "lynx_ar2", "full_rank", marks=pytest.mark.exhaustive),
         ("inductor", "eight_schools_noncentered", "full_rank"),
         pytest.param("inductor", "old_faithful_mixture", "normal", marks=pytest.mark.exhaustive),
     ],
@@ -251,11 +281,16 @@ def test_single_precision(backend, name, guide, drawn):
 @pytest.mark.parametrize(
     ("backend", "name", "guide"),
     [
-        ("native", "eight_schools_centered", "handwritten"),
-        ("native", "sleepstudy_varying_intercepts", "structured"),
+        ("plain", "eight_schools_centered", "handwritten"),
+        ("plain", "sleepstudy_varying_intercepts", "structured"),
+        ("plain", "old_faithful_mixture", "normal"),
+        ("plain", "lynx_ar2", "iaf"),
+        ("native", *PARTICLES),
+        pytest.param("native", "eight_schools_centered", "handwritten", marks=pytest.mark.exhaustive),
+        pytest.param("native", "sleepstudy_varying_intercepts", "structured", marks=pytest.mark.exhaustive),
         pytest.param("native", "breast_cancer_logistic", "full_rank", marks=pytest.mark.exhaustive),
-        ("native", "lynx_ar2", "iaf"),
-        ("inductor", "old_faithful_mixture", "normal"),
+        pytest.param("native", "lynx_ar2", "iaf", marks=pytest.mark.exhaustive),
+        pytest.param("inductor", "old_faithful_mixture", "normal", marks=pytest.mark.exhaustive),
         pytest.param("inductor", "breast_cancer_logistic", "full_rank", marks=pytest.mark.exhaustive),
     ],
 )
@@ -281,7 +316,8 @@ def mean_field(sigma, y=None):
     ("backend", "name", "guide"),
     [
         ("native", "eight_schools_noncentered", mean_field),
-        ("native", "lynx_ar2", "normal"),
+        ("plain", "lynx_ar2", "normal"),
+        pytest.param("native", "lynx_ar2", "normal", marks=pytest.mark.exhaustive),
         pytest.param("native", "diabetes_horseshoe", "normal", marks=pytest.mark.exhaustive),
         ("inductor", "eight_schools_noncentered", mean_field),
         pytest.param("inductor", "sleepstudy_varying_intercepts", "normal", marks=pytest.mark.exhaustive),
@@ -324,8 +360,19 @@ def assert_density_parity(name, backend, device="cpu"):
             assert_equal(gradient, torch.autograd.grad(wanted, flat)[0])
 
 
-@pytest.mark.parametrize("backend", COMPILERS)
-@pytest.mark.parametrize("name", PROBLEMS)
+LONG_FOR_INDUCTOR = ("diabetes_horseshoe", "sleepstudy_varying_intercepts", "old_faithful_mixture")
+
+
+@pytest.mark.parametrize(
+    ("backend", "name"),
+    [
+        *product(("native",), PROBLEMS),
+        *(
+            pytest.param("inductor", name, marks=pytest.mark.exhaustive if name in LONG_FOR_INDUCTOR else ())
+            for name in PROBLEMS
+        ),
+    ],
+)
 def test_log_densities_are_pyros(name, backend):
     assert_density_parity(name, backend)
 

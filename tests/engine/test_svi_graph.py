@@ -30,6 +30,8 @@ from ppl_models.program.estimators import Total
 NATIVE = pytest.param(COMPILERS["native"], marks=pytest.mark.native, id="native")
 INDUCTOR = pytest.param(COMPILERS["inductor"], marks=pytest.mark.native, id="inductor")
 BACKENDS = [pytest.param(Plain(), id="plain"), NATIVE, INDUCTOR]
+MORE_NATIVE = pytest.param(COMPILERS["native"], marks=(pytest.mark.native, pytest.mark.exhaustive), id="native")
+"""Where another test has native steps of the same kind."""
 
 
 def close(found, wanted):
@@ -81,7 +83,7 @@ def test_noise_is_bounded_in_memory(monkeypatch):
         assert backend.counts == [1] * (module.NUM_PROOFS + 4)
 
 
-@pytest.mark.parametrize("backend", [pytest.param(Plain(), id="plain"), NATIVE])
+@pytest.mark.parametrize("backend", [pytest.param(Plain(), id="plain"), MORE_NATIVE])
 def test_several_particles_are_the_mean_of_single_ones(backend):
     with elbo_of(regression, DATA, particles=3) as elbo:
         losses = losses_of(compiled(elbo, backend), 30)
@@ -94,10 +96,10 @@ def test_several_particles_are_the_mean_of_single_ones(backend):
     assert losses[0] == pytest.approx(float(torch.stack(singles).mean()), rel=1e-12)
 
 
-@pytest.mark.native
-def test_float32_steps_agree_to_their_precision():
+@pytest.mark.parametrize("backend", [pytest.param(Plain(), id="plain"), MORE_NATIVE])
+def test_float32_steps_agree_to_their_precision(backend):
     with elbo_of(regression, DATA, "full_rank", dtype=torch.float32) as elbo:
-        steps = compiled(elbo, COMPILERS["native"])
+        steps = compiled(elbo, backend)
         losses = losses_of(steps, 40)
         wanted, passed = by_hand(elbo, 40)
     assert steps.state[0].dtype == torch.float32
@@ -143,7 +145,7 @@ def gamma_guide(*_args, **_kwargs):
     pyro.sample("weights", dist.Gamma(3.0, rate).to_event(1))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", [pytest.param(Plain(), id="plain"), NATIVE])
 def test_draws_inside_the_step_follow_torchs_seed_too(backend):
     with elbo_of(regression, DATA, gamma_guide) as elbo:
         steps = compiled(elbo, backend)

@@ -210,7 +210,7 @@ def test_only_what_is_watched_must_come_to_rest():
         assert go(maker, max_steps=4_000, search=False, first_factor=0.03, coordinates=coordinates)[0].status == status
 
 
-@pytest.mark.parametrize("location", [3e4, -1e4])
+@pytest.mark.parametrize("location", [3e4, pytest.param(-1e4, marks=pytest.mark.exhaustive)])
 def test_hand_written_guide_of_scale_ten_thousand(location):
     """The issue's planted ramp, on real steps: mean and sd are reached, with no option set."""
 
@@ -226,6 +226,6 @@ def test_hand_written_guide_of_scale_ten_thousand(location):
     mean, sd = float(fit.parameters["location"]), float(fit.parameters["scale"])
     ratio = sd / 1e4
     assert 0.5 * (((mean - location) / 1e4) ** 2 + ratio**2 - 1.0) - math.log(ratio) < 3.0 * TOLERANCE
-    fixed = ppl.fit(model, {}, guide=guide, backend="eager", step_size=0.1, max_steps=1_000, seed=0)
+    fixed = ppl.fit(model, {}, guide=guide, backend="eager", step_size=0.1, max_steps=300, seed=0)
     assert fixed.status == "max_steps"
-    assert fixed.steps == 1_000
+    assert fixed.steps == 300

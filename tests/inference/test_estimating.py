@@ -10,7 +10,9 @@ from pyro.distributions.testing.fakes import NonreparameterizedNormal
 from pyro.infer import SVI, Trace_ELBO
 from pyro.optim import Adam
 
+import guides as families
 import ppl_models as ppl
+from ppl_models.engine import elbo_function
 from ppl_models.errors import OptionError, UnknownNameError
 from ppl_models.inference.estimating import default_particles
 from ppl_models.inference.estimator_elbo import EstimatorELBO
@@ -19,9 +21,11 @@ from ppl_models.program import build_program
 from ppl_models.program.estimators import (
     DoublyReparameterised,
     ImportanceWeighted,
+    Nvil,
     Score,
     StickingTheLanding,
     Total,
+    Vimco,
 )
 
 
@@ -108,6 +112,109 @@ def test_score_fits_a_guide_that_is_not_reparameterised():
     weights = done.sample(2_000, seed=1).posterior["weights"].to_numpy().reshape(-1, 2)
     error = 0.5 / np.sqrt(2_000) + 0.02
     assert np.abs(weights.mean(axis=0) - MEAN.numpy()).max() < 4.5 * error
+
+
+def flagged(y):
+    """y_i ~ Normal(3 b_i, 1), b_i ~ Bernoulli(0.4); the posterior of b_i is known."""
+    with pyro.plate("row", len(y)):
+        flag = pyro.sample("flag", dist.Bernoulli(0.4))
+        pyro.sample("y", dist.Normal(3.0 * flag, 1.0), obs=y)
+
+
+def flagging(y):
+    logits = pyro.param("logits", torch.zeros(len(y)))
+    with pyro.plate("row", len(y)):
+        pyro.sample("flag", dist.Bernoulli(logits=logits))
+
+
+FLAGS = torch.tensor([0.6, 2.9, 1.4, 1.9], dtype=torch.float64)
+FLAG_LOGITS = np.log(0.4 / 0.6) + 3.0 * FLAGS.numpy() - 4.5
+UNBIASED_FITS = [
+    pytest.param("enumeration", {}),
+    *(
+        pytest.param(name, options, marks=pytest.mark.exhaustive)
+        for name, options in (
+            ("nvil", {}),
+            ("rebar", {}),
+            ("relax", {}),
+            ("score", {"baseline": "running"}),
+            ("score", {"baseline": "learned"}),
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize("name", ["nvil", "rebar", "relax", "gumbel_softmax", "straight_through", "score", "total"])
+def test_estimators_of_discrete_guides_step(name):
+    done = ppl.fit(flagged, (FLAGS,), guide=flagging, estimator=name, num_particles=2, max_steps=2, step_size=0.05)
+    assert done.steps == 2
+    assert np.isfinite(done.losses).all()
+
+
+@pytest.mark.parametrize("estimator", [Score(), Score("learned"), Nvil(), Vimco(2)], ids=repr)
+def test_estimators_of_discrete_guides_are_captured_where_nothing_is_discrete(estimator):
+    program = build_program(regression, DATA)
+    with program.isolated(seed=0):
+        guide = families.make("normal", regression)
+        guide(**DATA)
+        elbo_function(program, guide, estimator, 4).prove()
+
+
+@pytest.mark.parametrize(("name", "options"), UNBIASED_FITS)
+def test_estimators_of_discrete_guides_arrive(name, options):
+    particles = 1 if name == "enumeration" else 16
+    done = ppl.fit(
+        flagged,
+        (FLAGS,),
+        guide=flagging,
+        estimator=name,
+        estimator_options=options,
+        num_particles=particles,
+        max_steps=300,
+        step_size=0.05,
+        seed=1,
+    )
+    assert (done.backend, done.config["estimator"]) == ("eager", name)
+    # the unconstrained optimum is the posterior's logits; what is left is the noise of Adam's steps
+    share = 1.0 / (1.0 + np.exp(-done.parameters["logits"].numpy()))
+    np.testing.assert_allclose(share, 1.0 / (1.0 + np.exp(-FLAG_LOGITS)), atol=0.05)
+    assert set(done.parameters) == {"logits"}
+
+
+def test_what_an_estimator_learns_stays_out_of_the_store_and_of_the_next_fit():
+    options = {"guide": flagging, "estimator": "nvil", "num_particles": 2, "max_steps": 3, "step_size": 0.05, "seed": 1}
+    one, other = (ppl.fit(flagged, (FLAGS,), **options) for _ in range(2))
+    np.testing.assert_array_equal(one.losses, other.losses)
+    np.testing.assert_array_equal(one.parameters["logits"], other.parameters["logits"])
+
+
+def test_the_multi_sample_bound_of_a_discrete_guide():
+    done = ppl.fit(
+        flagged,
+        (FLAGS,),
+        guide=flagging,
+        estimator="vimco",
+        estimator_options={"num_importance": 4},
+        max_steps=2,
+        seed=1,
+    )
+    assert done.config["num_particles"] == 16
+    assert done.config["estimator_options"] == {"num_importance": 4}
+
+
+@pytest.mark.parametrize(
+    ("guide", "name", "message"),
+    [
+        ("normal", "rebar", "there are none. Take 'reparameterised', or 'total'"),
+        ("normal", "enumeration", "there are none. Take 'total'"),
+        (by_score, "relax", "is neither. Take 'score'"),
+        (by_score, "enumeration", "no list of them. Take 'score'"),
+        (by_score, "reparameterised", "is not reparameterised. Take 'score'"),
+    ],
+)
+def test_guides_that_an_estimator_cannot_serve_are_refused_by_name(guide, name, message):
+    with pytest.raises(OptionError, match=message):
+        fit(guide=guide, estimator=name)
 
 
 def test_draws_of_discrete_guides_are_vectorised():

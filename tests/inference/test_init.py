@@ -45,7 +45,7 @@ def test_missing_latents_begin_at_the_priors_median():
 
 @pytest.mark.statistical
 def test_a_fit_gives_its_means_and_covariances():
-    first = ppl.fit(regression, DATA, guide="full_rank", seed=1)
+    first = ppl.fit(regression, DATA, guide="full_rank", method="batch_and_match", seed=1)
     program = build_program(regression, DATA)
     normal = normal_of_fit(first, program)
     # 4,000 draws: standard errors of means and relative ones of sds

@@ -15,13 +15,13 @@ def judged():
     problem = ppl.load("eight_schools_noncentered")
     labels = {"coords": problem.coords, "dims": problem.dims}
 
-    def fit(guide, steps):
-        return ppl.fit(problem.model, problem.data, guide=guide, max_steps=steps, seed=1, **labels)
+    def fit(guide, **options):
+        return ppl.fit(problem.model, problem.data, guide=guide, seed=1, **options, **labels)
 
-    baseline = fit(problem.guides["handwritten"], 600).sample(4_000, seed=5)
+    baseline = fit("full_rank", method="batch_and_match").sample(4_000, seed=5)
     # `ppl.check` knows a fit's own draws by this, and refuses them
     baseline.attrs = {name: value for name, value in baseline.attrs.items() if name != "guide"}
-    fits = {"normal": fit("normal", 400), "delta": fit("delta", 100)}
+    fits = {name: fit(name, max_steps=150, backend="eager") for name in ("normal", "delta")}
     pairs = {name: (one, ppl.check(one, baseline=baseline)) for name, one in fits.items()}
     alone = (fits["normal"], ppl.check(fits["normal"]))
     return SimpleNamespace(problem=problem, baseline=baseline, pairs=pairs, alone=alone)

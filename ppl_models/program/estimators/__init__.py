@@ -1,4 +1,4 @@
-"""Estimators of variational bounds and their gradients, one to a file, by the names that `ppl.fit` takes.
+"""Estimators of the gradients of variational bounds and of free expectations, one to a file, by name.
 
 Each is an object with the terms of one draw and a rule that combines them, so that eager and compiled steps share one
 definition.
@@ -12,17 +12,42 @@ from ppl_models.errors import OptionError
 from ppl_models.options import check_choice
 from ppl_models.program.estimators.doubly_reparameterised import DoublyReparameterised
 from ppl_models.program.estimators.entropy import Entropy
+from ppl_models.program.estimators.enumeration import Enumeration
 from ppl_models.program.estimators.estimator import Estimator, Terms
+from ppl_models.program.estimators.expected import Expected
+from ppl_models.program.estimators.gumbel_softmax import GumbelSoftmax
 from ppl_models.program.estimators.importance_weighted import ImportanceWeighted
+from ppl_models.program.estimators.nvil import Nvil
+from ppl_models.program.estimators.rebar import Rebar
+from ppl_models.program.estimators.relax import Relax
 from ppl_models.program.estimators.renyi import Renyi
+from ppl_models.program.estimators.reparameterised import Reparameterised
 from ppl_models.program.estimators.score import Score
 from ppl_models.program.estimators.sticking_the_landing import StickingTheLanding
+from ppl_models.program.estimators.straight_through import StraightThrough
 from ppl_models.program.estimators.total import Total
+from ppl_models.program.estimators.vimco import Vimco
 
 ESTIMATORS: Mapping[str, type[Estimator]] = MappingProxyType(
     {
         kind.name: kind
-        for kind in (Total, StickingTheLanding, Entropy, Score, ImportanceWeighted, DoublyReparameterised, Renyi)
+        for kind in (
+            Total,
+            Reparameterised,
+            StickingTheLanding,
+            Entropy,
+            Score,
+            Nvil,
+            Vimco,
+            Rebar,
+            Relax,
+            GumbelSoftmax,
+            StraightThrough,
+            Enumeration,
+            ImportanceWeighted,
+            DoublyReparameterised,
+            Renyi,
+        )
     }
 )
 OPTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -56,12 +81,21 @@ __all__ = [
     "OPTIONS",
     "DoublyReparameterised",
     "Entropy",
+    "Enumeration",
     "Estimator",
+    "Expected",
+    "GumbelSoftmax",
     "ImportanceWeighted",
+    "Nvil",
+    "Rebar",
+    "Relax",
     "Renyi",
+    "Reparameterised",
     "Score",
     "StickingTheLanding",
+    "StraightThrough",
     "Terms",
     "Total",
+    "Vimco",
     "make_estimator",
 ]

@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pyro.poutine as poutine
 import torch
-from pyro.poutine.trace_struct import Trace
 
-from ppl_models.program.estimators.drawing import Again, Guide, Target, detached, draw
+from ppl_models.program.estimators.drawing import Again, Guide, Target, detached, draw, held_still
 from ppl_models.program.estimators.estimator import Terms, with_gradient_of
 from ppl_models.program.estimators.importance_weighted import bound
 from ppl_models.program.estimators.sticking_the_landing import check_frozen
@@ -17,7 +16,7 @@ from ppl_models.program.estimators.weights import grouped, weights_of
 from ppl_models.program.nodes import nodes_of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DoublyReparameterised(Weighted):
     """The bound of `ImportanceWeighted`; its signal to noise does not fall as the draws inside become more.
 
@@ -39,7 +38,7 @@ class DoublyReparameterised(Weighted):
         trace = draw(target, guide)
         with detached():
             frozen = draw(target, Again(trace)(guide))
-            still = _held_still(frozen)  # before the trace keeps densities
+            still = held_still(frozen)
             through = weights_of(target, frozen, trace)
         with poutine.trace(param_only=True) as seen:
             by_model = weights_of(target, still)
@@ -60,13 +59,3 @@ class DoublyReparameterised(Weighted):
         """Refuse what has no weights, or no density at a given draw."""
         super().check(target, guide)
         check_frozen(self.name, target, guide)
-
-
-def _held_still(trace: Trace) -> Trace:
-    """The same trace, its values without their graph."""
-    copied = trace.copy()
-    for name, node in list(nodes_of(copied).items()):
-        if node["type"] == "sample" and isinstance(node["value"], torch.Tensor):
-            nodes: Any = copied.nodes
-            nodes[name] = {**node, "value": node["value"].detach()}
-    return copied

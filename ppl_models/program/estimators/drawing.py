@@ -1,6 +1,6 @@
-"""Draws of a guide, and the densities at them, with or without a gradient that reaches the parameters."""
+"""Draws of a guide, and what is averaged over them, with or without a gradient that reaches the parameters."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import pyro
@@ -12,12 +12,13 @@ from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import site_is_subsample
 
 from ppl_models.program.elbo import Call
+from ppl_models.program.estimators.expected import SITE, Expected
 from ppl_models.program.handlers import is_latent
 from ppl_models.program.nodes import nodes_of
 from ppl_models.program.program import Program
 from ppl_models.program.substitution import Detached
 
-Target = Program | Call
+Target = Program | Call | Expected
 Guide = Callable[..., Any]
 
 
@@ -44,6 +45,7 @@ def average(terms: Sequence[tuple[Any, torch.Tensor]]) -> torch.Tensor:
 
 def model_trace(target: Target, values: Trace) -> Trace:
     """The model's trace at a guide's draw."""
+    assert not isinstance(target, Expected), "a free expectation has no model"
     model = poutine.replay(target.model, trace=values)
     return poutine.trace(model).get_trace(*target.arguments.args, **target.arguments.kwargs)
 
@@ -54,7 +56,9 @@ def is_enumerated(target: Target) -> bool:
 
 
 def log_p(target: Target, trace: Trace) -> torch.Tensor:
-    """Log joint density in nats at a guide's draw, discrete sites summed out."""
+    """Log joint density in nats at a guide's draw, discrete sites summed out; of a free expectation the function."""
+    if isinstance(target, Expected):
+        return target.value(nodes_of(trace)[SITE]["value"])
     if isinstance(target, Program) and target.sites.enumerated:
         return target.log_joint({site.name: nodes_of(trace)[site.name]["value"] for site in target.sites.latent})
     return torch.as_tensor(model_trace(target, trace).log_prob_sum())
@@ -63,6 +67,19 @@ def log_p(target: Target, trace: Trace) -> torch.Tensor:
 def log_q(trace: Trace) -> torch.Tensor:
     """Log density of the guide in nats at its draw."""
     return torch.as_tensor(trace.log_prob_sum())
+
+
+def objective(target: Target, trace: Trace) -> torch.Tensor:
+    """What is averaged over draws of the guide: log p - log q in nats, or the function of a free expectation."""
+    value = log_p(target, trace)
+    return value if isinstance(target, Expected) and not target.log_density else value - log_q(trace)
+
+
+def own_part(target: Target, trace: Trace, names: Collection[str]) -> torch.Tensor:
+    """What the log density of some sites of the guide adds to the objective, less its sign."""
+    if isinstance(target, Expected) and not target.log_density:
+        return torch.zeros((), dtype=target.dtype)
+    return torch.as_tensor(trace.log_prob_sum(lambda name, _: name in names), dtype=target.dtype)
 
 
 def detached() -> Detached:
@@ -87,6 +104,17 @@ def frozen_log_q(target: Target, guide: Guide, trace: Trace, stratum: int | None
 def latents_of(trace: Trace) -> dict[str, Any]:
     """The sites that a guide draws, auxiliary ones too, by name."""
     return {name: node for name, node in nodes_of(trace).items() if node["type"] == "sample" and is_latent(node)}
+
+
+def held_still(trace: Trace) -> Trace:
+    """The same trace, its values without their graph and its densities forgotten."""
+    copied = trace.copy()
+    for name, node in list(nodes_of(copied).items()):
+        if node["type"] == "sample" and isinstance(node["value"], torch.Tensor):
+            nodes: Any = copied.nodes
+            kept = {key: part for key, part in node.items() if "log_prob" not in key}
+            nodes[name] = {**kept, "value": node["value"].detach()}
+    return copied
 
 
 class Again(Messenger):

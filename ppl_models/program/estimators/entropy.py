@@ -15,7 +15,7 @@ from ppl_models.program.estimators.estimator import Estimator, Terms
 from ppl_models.program.nodes import nodes_of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Entropy(Estimator):
     """E[log p(T(z)) + log |det dT/dz|] + H(q).
 
@@ -27,6 +27,7 @@ class Entropy(Estimator):
     """
 
     name: ClassVar[str] = "entropy"
+    of_bound: ClassVar[bool] = True
 
     def particle(self, target: Target, guide: Guide) -> Terms:
         """Log p at one draw plus the entropy, in nats."""

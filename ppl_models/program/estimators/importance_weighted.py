@@ -11,7 +11,7 @@ from ppl_models.program.estimators.weighted import Weighted
 from ppl_models.program.estimators.weights import grouped
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ImportanceWeighted(Weighted):
     """Sum over data of E[log mean_k w_k], w = p / q, differentiated with all that depends on the parameters.
 

@@ -12,7 +12,7 @@ from ppl_models.program.estimators.importance_weighted import bound
 from ppl_models.program.estimators.weighted import Weighted
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Renyi(Weighted):
     """Sum over data of E[log mean_k w_k^(1 - alpha)] / (1 - alpha), w = p / q.
 

@@ -25,7 +25,7 @@ from ppl_models.program.estimators.estimator import Estimator, Terms
 RELATIVE_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-2}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StickingTheLanding(Estimator):
     """E[log p(z) - log q(z)], where the gradient reaches log q through the draw alone.
 
@@ -39,6 +39,7 @@ class StickingTheLanding(Estimator):
     """
 
     name: ClassVar[str] = "sticking_the_landing"
+    of_bound: ClassVar[bool] = True
     takes_strata: ClassVar[bool] = True
 
     def particle(self, target: Target, guide: Guide) -> Terms:

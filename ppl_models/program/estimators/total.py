@@ -7,16 +7,19 @@ from typing import Any, ClassVar
 import torch
 
 from ppl_models.program.elbo import Call, LogRatio, call_log_ratio, program_log_ratio
-from ppl_models.program.estimators.drawing import Guide, Target, average, strata_of
+from ppl_models.program.estimators.drawing import Guide, Target, average, draw, objective, strata_of
 from ppl_models.program.estimators.estimator import Estimator, Terms
+from ppl_models.program.estimators.expected import Expected
 
 
 def any_log_ratio(target: Target, guide: Guide) -> torch.Tensor:
-    """Log p - log q in nats at one draw of a guide."""
+    """Log p - log q in nats at one draw of a guide; the function of a free expectation."""
+    if isinstance(target, Expected):
+        return objective(target, draw(target, guide))
     return call_log_ratio(target, guide) if isinstance(target, Call) else program_log_ratio(target, guide)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Total(Estimator):
     """E[log p(z) - log q(z)], differentiated with all that depends on the parameters.
 

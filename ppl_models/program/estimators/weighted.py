@@ -1,5 +1,7 @@
 """What the bounds with several draws inside a logarithm have in common."""
 
+from typing import ClassVar
+
 from ppl_models.options import check_count
 from ppl_models.program.estimators.drawing import Guide, Target, draw
 from ppl_models.program.estimators.estimator import Estimator, Terms
@@ -14,6 +16,8 @@ class Weighted(Estimator):
     """
 
     num_importance: int
+
+    of_bound: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_count("estimator_options['num_importance']", self.num_importance)

@@ -12,6 +12,7 @@ from pyro.poutine.util import site_is_subsample
 
 from ppl_models.errors import OptionError
 from ppl_models.program.estimators.drawing import Guide, Target, draw, is_enumerated, log_p, log_q, model_trace
+from ppl_models.program.estimators.expected import Expected
 from ppl_models.program.nodes import nodes_of
 from ppl_models.program.program import Program
 
@@ -46,27 +47,29 @@ def weights_of(target: Target, guide_trace: Trace, values: Trace | None = None) 
         OptionError: one weight for everything, and data that are a subsample; or sites of one plate with other scales.
     """
     values = values or guide_trace
+    if isinstance(target, Expected):
+        return _joint(log_p(target, values) - log_q(guide_trace))
     if is_enumerated(target):
         _refuse_subsamples(target, [guide_trace])
         return _joint(log_p(target, values) - log_q(guide_trace))
     trace = model_trace(target, values)
-    frames = _shared_frames([*_sites(guide_trace).values(), *_sites(trace).values()])
+    frames = shared_frames([*sites_of(guide_trace).values(), *sites_of(trace).values()])
     if not frames:
         _refuse_subsamples(target, [guide_trace, trace])
         return _joint(torch.as_tensor(trace.log_prob_sum() - guide_trace.log_prob_sum()))
-    axes = sorted(frame.dim for frame in frames if frame.dim is not None)
+    axes = axes_of(frames)
     total: Any = 0.0
-    for sign, sites in ((1.0, _sites(trace)), (-1.0, _sites(guide_trace))):
+    for sign, sites in ((1.0, sites_of(trace)), (-1.0, sites_of(guide_trace))):
         for node in sites.values():
-            total = total + sign * _by_datum(node, axes)
-    return Weights(total, torch.as_tensor(_scale(guide_trace, trace), dtype=total.dtype))
+            total = total + sign * by_datum(node, axes)
+    return Weights(total, torch.as_tensor(scale_of(guide_trace, trace), dtype=total.dtype))
 
 
 def _joint(log_weight: torch.Tensor) -> Weights:
     return Weights(log_weight, torch.ones_like(log_weight))
 
 
-def _sites(trace: Trace) -> dict[str, Any]:
+def sites_of(trace: Trace) -> dict[str, Any]:
     """The sites that have a density."""
     return {
         name: node
@@ -75,14 +78,20 @@ def _sites(trace: Trace) -> dict[str, Any]:
     }
 
 
-def _shared_frames(nodes: list[Any]) -> set[CondIndepStackFrame]:
+def axes_of(frames: set[CondIndepStackFrame]) -> list[int]:
+    """The axes of plates, counted from the right of batch shapes, in order."""
+    return sorted(frame.dim for frame in frames if frame.dim is not None)
+
+
+def shared_frames(nodes: list[Any]) -> set[CondIndepStackFrame]:
+    """The plates that hold all these sites."""
     frames = [{frame for frame in node["cond_indep_stack"] if frame.vectorized} for node in nodes]
     named = [{(frame.name, frame.dim) for frame in one} for one in frames]
     shared = set.intersection(*named) if named else set()
     return {frame for frame in (frames[0] if frames else ()) if (frame.name, frame.dim) in shared}
 
 
-def _by_datum(node: Any, axes: list[int]) -> torch.Tensor:
+def by_datum(node: Any, axes: list[int]) -> torch.Tensor:
     """A site's log density, summed over all axes but these, which come in order."""
     log_prob = scale_and_mask(node["fn"].log_prob(node["value"]), mask=node["mask"])
     log_prob = log_prob.expand(torch.broadcast_shapes(log_prob.shape, node["fn"].batch_shape))
@@ -91,8 +100,13 @@ def _by_datum(node: Any, axes: list[int]) -> torch.Tensor:
     return summed.reshape([log_prob.shape[axis] for axis in axes])
 
 
-def _scale(*traces: Trace) -> Any:
-    scales = {name: node["scale"] for trace in traces for name, node in _sites(trace).items()}
+def scale_of(*traces: Trace) -> Any:
+    """The one scale of all sites.
+
+    Raises:
+        OptionError: they have several.
+    """
+    scales = {name: node["scale"] for trace in traces for name, node in sites_of(trace).items()}
     (first, scale), *others = scales.items()
     for name, other in others:
         if other is scale or (isinstance(other, (int, float)) and other == scale):
@@ -110,7 +124,7 @@ def _refuse_subsamples(target: Target, traces: list[Trace]) -> None:
     subsampled = {
         frame.name
         for trace in traces
-        for node in _sites(trace).values()
+        for node in sites_of(trace).values()
         for frame in node["cond_indep_stack"]
         if frame.full_size is not None and frame.full_size > frame.size
     }

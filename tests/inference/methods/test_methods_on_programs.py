@@ -70,24 +70,27 @@ def test_dense_normals_on_fixed_draws_are_not_offered():
         ppl.fit(regression, DATA, guide="full_rank", method="dadvi")
 
 
-def test_check_says_that_particles_have_no_density_and_takes_a_baseline():
+@pytest.fixture(scope="module")
+def baseline():
+    return ppl.sample(regression, DATA, warmup=300, seed=3)
+
+
+def test_check_says_that_particles_have_no_density_and_takes_a_baseline(baseline):
     fit = ppl.fit(regression, DATA, guide="svgd", seed=1)
     alone = ppl.check(fit)
     # no weights of its own: a pool of other proposals vouches for the marginals
     assert (alone.verdict, alone.reference) == ("correct", "pool")
     assert np.isnan(alone.khat)
     assert "particles have no density" in " ".join(alone.reasons)
-    baseline = ppl.sample(regression, DATA, seed=3)
     beside = ppl.check(fit, baseline=baseline)
     assert beside.verdict == "correct"
     assert beside.table["log_sd_ratio"].abs().max() < 0.1
 
 
-def test_check_sees_particles_with_half_the_spread(monkeypatch):
+def test_check_sees_particles_with_half_the_spread(monkeypatch, baseline):
     monkeypatch.setattr("ppl_models.inference.methods.svgd._Flow.placed", _half)
     fit = ppl.fit(regression, DATA, guide="svgd", seed=1, max_steps=1)
     monkeypatch.undo()
-    baseline = ppl.sample(regression, DATA, seed=3)
     found = ppl.check(fit, baseline=baseline)
     assert found.verdict == "reject"
     assert found.table["log_sd_ratio"].max() < -0.4

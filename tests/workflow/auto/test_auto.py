@@ -114,8 +114,9 @@ def test_one_mode_of_two_is_refused_by_draws_from_other_starts():
 
 @pytest.mark.slow
 @pytest.mark.statistical
-def test_a_funnel_that_no_guide_fits_is_left_to_mcmc_or_refused_plainly():
-    fit = ppl.fit(funnel, {}, guide="auto", seed=1, max_seconds=60.0)
+@pytest.mark.parametrize("seconds", [8.0, pytest.param(60.0, marks=pytest.mark.exhaustive)])
+def test_a_funnel_that_no_guide_fits_is_left_to_mcmc_or_refused_plainly(seconds):
+    fit = ppl.fit(funnel, {}, guide="auto", seed=1, max_seconds=seconds)
     if not fit.passed:
         assert "none passed" in repr(fit)
         assert ppl.check(fit, seed=1).verdict == "reject"

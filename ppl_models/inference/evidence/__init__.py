@@ -1,0 +1,1 @@
+"""Evidence of a model, log p(data), each method with its own health."""

@@ -1,0 +1,1 @@
+"""Expectations by Monte Carlo: one method a file."""

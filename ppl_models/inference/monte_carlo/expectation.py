@@ -1,0 +1,114 @@
+"""The result of an estimation: estimate, error, interval, and whether they can be trusted."""
+
+import html
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from ppl_models.checks import Check, check_html
+
+Float64Array = NDArray[np.float64]
+SHOWN = 3
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Expectation:
+    """E_q[f], estimated.
+
+    Attributes:
+        estimate: a float where f gives one number for each draw, else an array of the shape that it gives.
+        standard_error: of the estimate, likewise; NaN where it is unknown.
+        interval: lower and upper end of the confidence interval: two floats, or an array of shape (2, *shape).
+        ess: independent plain draws that would have the same standard error, likewise.
+        num_draws: evaluations of f behind the estimate, those of pilots among them.
+        method: that made it.
+        status: "fixed" where the number of draws was given, "met" where the wanted error was reached, "budget" where
+            the budget of draws was spent before.
+        checks: whether the error bar can be trusted.
+        seconds: time spent.
+        config: options, seed and versions that made it.
+        evidence: what else the method found, by name.
+    """
+
+    estimate: float | Float64Array
+    standard_error: float | Float64Array
+    interval: tuple[float, float] | Float64Array
+    ess: float | Float64Array
+    num_draws: int
+    method: str
+    status: str
+    checks: tuple[Check, ...]
+    seconds: float
+    config: Mapping[str, Any]
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+    def __float__(self) -> float:
+        return float(self.estimate)
+
+    @property
+    def passed(self) -> bool:
+        """Whether no check failed and none was left open."""
+        return all(check.passed is True for check in self.checks)
+
+    @property
+    def warning(self) -> str:
+        """Why the error bar cannot be trusted, or might be too short; empty where all checks passed."""
+        for verdict, text in ((False, "the error bar cannot be trusted"), (None, "the error bar may be too short")):
+            found = [check for check in self.checks if check.passed is verdict]
+            if found:
+                reasons = "; ".join(f"{check.name} {check.measured} ({check.detail})" for check in found)
+                advice = "; ".join(dict.fromkeys(check.advice for check in found if check.advice))
+                return f"{text}: {reasons}. To do: {advice}." if advice else f"{text}: {reasons}."
+        return ""
+
+    def __repr__(self) -> str:
+        level = f"{100 * self.config.get('confidence', 0.95):.4g} %"
+        budget = ", the budget was spent before the wanted error was reached" if self.status == "budget" else ""
+        line = f"{self._numbers(level)}, {self.method}, {self.num_draws:,} draws{budget}"
+        return f"{line}; {self.warning}" if self.warning else line
+
+    def _numbers(self, level: str) -> str:
+        if isinstance(self.estimate, float):
+            low, high = self.interval
+            value, error, *ends = rounded(self.estimate, float(self.standard_error), float(low), float(high))
+            return f"{value} ± {error} ({level}: {ends[0]} to {ends[1]})"
+        values, errors = np.ravel(self.estimate), np.ravel(self.standard_error)
+        shown = [
+            " ± ".join(rounded(*pair)) for pair in zip(values[:SHOWN].tolist(), errors[:SHOWN].tolist(), strict=True)
+        ]
+        more = ", ..." if values.size > SHOWN else ""
+        return f"[{', '.join(shown)}{more}] of shape {np.shape(self.estimate)}"
+
+    def _repr_html_(self) -> str:
+        return f"<div><p>{html.escape(repr(self))}</p>{check_html(self.checks)}</div>"
+
+
+def interval_of(
+    value: Float64Array, error: Float64Array, degrees_of_freedom: float | Float64Array, confidence: float
+) -> Float64Array:
+    """Ends of the normal interval, or of Student's where the degrees of freedom are finite; shape (2, *shape)."""
+    tail = 0.5 + 0.5 * confidence
+    freedom = np.asarray(degrees_of_freedom, dtype=float)
+    many = ~np.isfinite(freedom) | (freedom > 1e9)
+    quantile = np.where(many, special.ndtri(tail), special.stdtrit(np.where(many, 1.0, np.maximum(freedom, 1.0)), tail))
+    return np.stack([value - quantile * error, value + quantile * error])
+
+
+def plain_value(value: Float64Array) -> float | Float64Array:
+    """A float where there is one number, else the array."""
+    return float(value) if np.ndim(value) == 0 else np.asarray(value, dtype=float)
+
+
+def rounded(value: float, error: float, *others: float) -> tuple[str, ...]:
+    """Numbers to two digits of the error."""
+    if not math.isfinite(error) or error <= 0.0:
+        return tuple(f"{number:.6g}" for number in (value, error, *others))
+    decimals = 1 - math.floor(math.log10(error))
+    if decimals > 12 or abs(value) >= 1e9:
+        return tuple(f"{number:.6g}" for number in (value, error, *others))
+    return tuple(f"{number:,.{max(decimals, 0)}f}" for number in (value, error, *others))
