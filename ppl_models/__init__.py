@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ppl_models.diagnostics import Check, Verdict
     from ppl_models.errors import PPLError, PPLWarning
     from ppl_models.inference import (
+        BayesFactor,
         CompiledTrace_ELBO,
         Evidence,
         Expectation,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         GradientEstimate,
         MethodComparison,
         StateSpace,
+        bayes_factor,
         estimate_gradient,
         particle_filter,
     )
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AutoFit",
+    "BayesFactor",
     "BestAction",
     "Calibration",
     "Check",
@@ -80,6 +83,7 @@ __all__ = [
     "Problem",
     "StateSpace",
     "Verdict",
+    "bayes_factor",
     "best_action",
     "calibrate",
     "check",
@@ -115,6 +119,7 @@ _ROOMS = {
     "diagnostics": ("Check", "Verdict"),
     "errors": ("PPLError", "PPLWarning"),
     "inference": (
+        "BayesFactor",
         "CompiledTrace_ELBO",
         "Evidence",
         "Expectation",
@@ -122,6 +127,7 @@ _ROOMS = {
         "GradientEstimate",
         "MethodComparison",
         "StateSpace",
+        "bayes_factor",
         "estimate_gradient",
         "particle_filter",
     ),

@@ -11,13 +11,14 @@ if TYPE_CHECKING:
     from ppl_models.inference.monte_carlo.expectation import Expectation
     from ppl_models.inference.monte_carlo.integrands import KnownExpectation
 
+METHODS = ("auto", "plain", "antithetic", "control_variates", "stratified", "quasi")
+"""Those that need no more than a name."""
+
 
 @command
 def expect(
     name: Annotated[str | None, typer.Argument(help="An expectation with a known value, as --list names it.")] = None,
-    method: Annotated[
-        str, typer.Option(help="plain, antithetic, control_variates, stratified or quasi; auto is plain.")
-    ] = "auto",
+    method: Annotated[str, typer.Option(help=f"{', '.join(METHODS[1:-1])} or {METHODS[-1]}; auto is plain.")] = "auto",
     draws: Annotated[int | None, typer.Option(help="Evaluations of the function; 100,000 if nothing is said.")] = None,
     target_error: Annotated[
         float | None, typer.Option(help="Add draws until the standard error is this small.")
@@ -37,6 +38,7 @@ def expect(
         _print_list(list(INTEGRANDS.values()), as_json)
         return
     with quiet_stdout(as_json):
+        _check_method(method)
         known = known_expectation(name)
         found = estimate(known.f, known.q, draws, target_error=target_error, method=method, seed=seed)
     document = _document(known, found)
@@ -47,6 +49,19 @@ def expect(
     out.print(f"{known.title} = {known.exact:.10g}", markup=False, soft_wrap=True)
     out.print(repr(found), markup=False, soft_wrap=True)
     out.print(f"error {document['error']:+.3g}{_in_errors(document)}; {known.source}", markup=False, soft_wrap=True)
+
+
+def _check_method(method: str) -> None:
+    from ppl_models.errors import OptionError
+    from ppl_models.inference.monte_carlo import registry
+    from ppl_models.options import check_choice
+
+    if method in registry.METHODS and method not in METHODS:
+        raise OptionError(
+            f"--method: '{method}' takes what only Python can give it, such as a proposal or a function of levels. "
+            f"Call ppl_models.expect(f, q, method='{method}', ...), or take one of {', '.join(METHODS)}."
+        )
+    check_choice("method", method, METHODS)
 
 
 def _print_list(known: "list[KnownExpectation]", as_json: bool) -> None:

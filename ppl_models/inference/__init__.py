@@ -2,6 +2,7 @@
 
 from ppl_models.inference.compiled_elbo import CompiledTrace_ELBO
 from ppl_models.inference.course import Stage
+from ppl_models.inference.evidence.bayes_factor import BayesFactor, bayes_factor
 from ppl_models.inference.evidence.elbo_terms import ElboTerms
 from ppl_models.inference.evidence.filtered import Filtered
 from ppl_models.inference.evidence.importance_bound import ImportanceBound
@@ -25,6 +26,7 @@ from ppl_models.inference.runs import Start
 __all__ = [
     "KERNELS",
     "METHODS",
+    "BayesFactor",
     "CompiledTrace_ELBO",
     "CoupledEuler",
     "ElboTerms",
@@ -41,6 +43,7 @@ __all__ = [
     "Stage",
     "Start",
     "StateSpace",
+    "bayes_factor",
     "estimate_gradient",
     "fit_guide",
     "geometric_brownian_motion",

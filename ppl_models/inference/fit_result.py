@@ -27,6 +27,7 @@ from ppl_models.posterior import (
     predictive_draws,
 )
 from ppl_models.program import Data, Program, build_program
+from ppl_models.program.estimators import make_estimator
 from ppl_models.seeds import check_seed, child_seed
 
 if TYPE_CHECKING:
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
 
 BOUND_OR_DENSITY = ("svi", "newton")
 """Methods whose losses are an ELBO's, or a log density's; those of others are objectives of their own."""
+OTHER_BOUNDS = ("importance_weighted", "doubly_reparameterised", "renyi", "vimco")
+"""Estimators whose bound is another than the ELBO."""
+AUTO, USUAL = "auto", ("total", "sticking_the_landing")
+"""Estimators that need no mention where nobody named them."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -218,6 +223,8 @@ class Fit:
         objective = "ELBO" if self.has_density and self.family != "laplace" else "log p"
         if self.method not in BOUND_OR_DENSITY:
             objective = "objective"
+        if self.config.get("estimator") in OTHER_BOUNDS:
+            objective = "bound"
         latents = ", ".join(
             f"{s.name}{list(s.shape) if s.shape else ''}"
             for s in self.program.sites.latent + self.program.sites.discrete
@@ -225,12 +232,22 @@ class Fit:
         return [
             ("guide", self.guide_name),
             ("status", self.status + (f" ({self.note})" if self.note else "")),
+            *self._estimator_row(),
             (objective, f"{-float(np.mean(last)):,.2f} nats (mean of the last {len(last)} steps)"),
             ("steps", _most(self.steps, self.config["max_steps"])),
             ("seconds", f"{self.seconds:.1f}"),
             ("backend", f"{self.backend}, {self.config['dtype']}, {self.config['num_particles']} particles"),
             ("latents", latents),
         ]
+
+    def _estimator_row(self) -> list[tuple[str, str]]:
+        """The estimator, where it was named or is none of the usual ones."""
+        name = self.config.get("estimator")
+        asked = AUTO if self.options is None else self.options.estimator
+        if name is None or (name in USUAL and asked in (AUTO, *USUAL[:1])):
+            return []
+        made = make_estimator(name, self.config.get("estimator_options"))
+        return [("estimator", repr(made).replace("[biased]", "(biased)"))]
 
     def __repr__(self) -> str:
         return "Fit\n" + "\n".join(f"  {name:<9} {value}" for name, value in self._rows())

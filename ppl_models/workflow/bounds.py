@@ -35,7 +35,8 @@ def elbo_terms(fit: Fit, *, num_draws: int = 10_000, closed_form: bool = True, s
 
     Raises:
         OptionError: an option is out of its range; the guide has no density; the fit saw its data in batches.
-        ModelError: the model sums out discrete sites, so that the ELBO has no separate terms.
+        ModelError: the model sums out discrete sites, so that the ELBO has no separate terms; it observes nothing, or a
+            prior does not integrate to one.
     """
     began = time.perf_counter()
     _check_fit(fit)
@@ -66,6 +67,7 @@ def importance_bound(
 
     Raises:
         OptionError: an option is out of its range; the guide has no density; the fit saw its data in batches.
+        ModelError: the model observes nothing, or a prior does not integrate to one.
     """
     began = time.perf_counter()
     _check_fit(fit)

@@ -1,20 +1,22 @@
 """`ppl.log_evidence`: log p(data) of a model, by the method of choice."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
 
-from ppl_models.errors import DataError, OptionError
+from ppl_models.errors import DataError, ModelError, OptionError
 from ppl_models.inference import Fit
 from ppl_models.inference.evidence.annealing_options import AnnealingOptions
 from ppl_models.inference.evidence.bidirectional import ais_evidence, bidirectional_evidence
 from ppl_models.inference.evidence.bridge_evidence import bridge_evidence
-from ppl_models.inference.evidence.importance_evidence import importance_evidence
+from ppl_models.inference.evidence.importance_evidence import IMPORTANCE, importance_evidence
 from ppl_models.inference.evidence.particle_filter import particle_filter
+from ppl_models.inference.evidence.preconditions import check_observed, check_proper
 from ppl_models.inference.evidence.result import CONFIDENCE, Evidence
 from ppl_models.inference.evidence.reverse_starts import Draws
 from ppl_models.inference.evidence.state_space import StateSpace
@@ -26,7 +28,7 @@ from ppl_models.program import Data, Program, build_program
 from ppl_models.seeds import child_seed
 from ppl_models.workflow.auto import AutoFit
 
-AUTO = "auto"
+AUTO, WHERE = "auto", "log_evidence"
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,13 @@ class Request:
     dtype: torch.dtype
     device: torch.device
 
-    def program(self) -> Program:
+    @cached_property
+    def num_observed(self) -> int | None:
+        """How many numbers the model observes; a `ModelError` where it observes nothing."""
+        return check_observed(self.built, WHERE)
+
+    @cached_property
+    def built(self) -> Program:
         """The model with its data; a fit's own."""
         if self.fit is not None:
             return self.fit.program
@@ -68,6 +76,11 @@ class Request:
         copied = private_copy(self.subject, {}, self.dtype, self.device)
         seed = child_seed(self.annealing.seed, "program")
         return build_program(copied, self.data, dtype=self.dtype, device=self.device, seed=seed)
+
+    def program(self) -> Program:
+        """The model with its data, some of them observed."""
+        _ = self.num_observed
+        return self.built
 
     def wanted_fit(self) -> Fit:
         """The fit; an `OptionError` where there is none."""
@@ -95,7 +108,9 @@ def _bridge(request: Request) -> Evidence:
         found = type(request.draws).__name__
         raise OptionError(f"draws: found {found}, and a bridge needs posterior draws: draws=ppl.sample(model, data).")
     proposal = request.proposal or request.fit or "normal"
-    return bridge_evidence(request.program(), request.draws, proposal=proposal, seed=request.annealing.seed)
+    program = request.program()
+    check_proper(program)
+    return bridge_evidence(program, request.draws, proposal=proposal, seed=request.annealing.seed)
 
 
 def _smc(request: Request) -> Evidence:
@@ -128,7 +143,7 @@ METHODS: Mapping[str, Callable[[Request], Evidence]] = {
     "thermodynamic": _thermodynamic,
     "bridge": _bridge,
     "smc": _smc,
-    "importance": _importance,
+    IMPORTANCE: _importance,
 }
 """What makes each estimate. A further method is one file and one entry here."""
 TAKE_DRAWS = ("bidirectional", "bridge")
@@ -174,7 +189,8 @@ def log_evidence(
             - "auto": "smc" for a state-space model, "bridge" for a fit with draws, else "bidirectional".
         draws: of the posterior. For "bridge" a tree, from `ppl.sample`. For "bidirectional" also values by site, or
             unconstrained points (draw, dim); one draw alone is taken for the latents from which the data were
-            simulated, which is an exact one.
+            simulated, which is an exact one. Without draws, `upper` is an estimate
+            and no bound, and the result does not pass.
         exact: whether `draws` are independent exact ones; None decides as said.
         by_datum: the evidence of each datum; the plate must hold every latent.
         num_temperatures: steps along the path; None takes 1,000, or 48 for "thermodynamic".
@@ -197,7 +213,7 @@ def log_evidence(
     Raises:
         OptionError, UnknownNameError: an option is out of its range, or does not suit the method or the model.
         DataError: data or draws are not of this model.
-        ModelError: the model has no evidence (an improper prior), or none that the method can reach.
+        ModelError: the model has no evidence (an improper prior, nothing observed), or none that the method can reach.
     """
     check_choice("method", method, (AUTO, *METHODS))
     fit = (model.plain if isinstance(model, AutoFit) else model) if isinstance(model, Fit) else None
@@ -213,9 +229,23 @@ def log_evidence(
     annealing = AnnealingOptions(
         num_temperatures, temperatures, num_chains, num_leapfrog, by_datum, start, backend, seed, confidence
     )
+    _check_continuous(fit, used)
     where = check_device(device)
-    return METHODS[used](
-        Request(model, data, fit, draws, exact, annealing, num_draws, num_particles, proposal, dtype, where)
+    request = Request(model, data, fit, draws, exact, annealing, num_draws, num_particles, proposal, dtype, where)
+    found = METHODS[used](request)
+    if used == "smc":
+        return found
+    return replace(found, config={**found.config, "num_observed": request.num_observed})
+
+
+def _check_continuous(fit: Fit | None, method: str) -> None:
+    """Refuse a fit whose guide draws discrete latents, but by the method that needs draws alone."""
+    if fit is None or method == IMPORTANCE or not fit.program.sites.discrete:
+        return
+    names = ", ".join(f"'{site.name}'" for site in fit.program.sites.discrete)
+    raise ModelError(
+        f"site {names}: a discrete latent that the guide draws, and method={method!r} needs continuous ones. Take "
+        f"method={IMPORTANCE!r}."
     )
 
 

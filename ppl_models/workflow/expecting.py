@@ -18,7 +18,7 @@ from ppl_models.inference.monte_carlo.expectation import Expectation, interval_o
 from ppl_models.inference.monte_carlo.fit_source import FitSource
 from ppl_models.inference.monte_carlo.integrand import Integrand
 from ppl_models.inference.monte_carlo.method import Estimate, Method, Run
-from ppl_models.inference.monte_carlo.moments import SPREAD
+from ppl_models.inference.monte_carlo.quasi import REPLICATES
 from ppl_models.inference.monte_carlo.registry import AUTO, choose_method
 from ppl_models.inference.monte_carlo.sources import SamplerSource, Source
 from ppl_models.inference.monte_carlo.tree_source import TreeSource
@@ -31,6 +31,8 @@ NUM_DRAWS = 100_000
 BUDGET = 10_000_000
 FIRST_DRAWS = 4_096
 """Draws before the first look at the error, so that its own error is some percent."""
+NOT_MENDED = frozenset({"support", "coupling", REPLICATES})
+"""Checks that more draws do not mend, so that no budget is spent on them."""
 
 
 def expect(
@@ -47,11 +49,12 @@ def expect(
 ) -> Expectation:
     """Estimate E_q[f] by Monte Carlo, with its standard error and a check of whether that can be trusted.
 
-    With `target_error` draws are added in doubling batches, and the error is looked at after each batch, the first time
-    after 4,096 draws. The draws that decide when to stop are those of the estimate. That leaves the coverage of the
-    interval as it is but for terms that vanish as draws are added, because so many draws know their own error within
-    some percent; where f is skewed it biases the estimate by less than a fifth of the standard error. `num_draws` is
-    free of either.
+    With `target_error` draws are added in doubling batches, and after each batch, the first time after 4,096 draws,
+    the error is held against the target and the checks are read. Draws are added until the error is met and the checks
+    that more draws can mend have passed, or the budget is spent. The draws that decide when to stop are those of the
+    estimate: a run that missed the rare large values of a skewed f stops early, and its estimate and its error are both
+    too small. For exp(z) of a normal z the bias is a seventh of the standard error and a 95 % interval holds
+    the truth in 94 % of runs; for exp(1.5 z) it is a third, and 91 %. `num_draws` is free of this.
 
     Args:
         f: takes draws, shape (draw, *event), or a mapping of such by name, and returns (draw, *shape), a tensor or a
@@ -63,7 +66,8 @@ def expect(
         method: a name of `inference.monte_carlo.registry.METHODS`, or a method; "auto" is plain Monte Carlo, and for
             MCMC draws their mean with its MCMC error.
         confidence: level of the interval.
-        budget: evaluations of f that `target_error` may spend.
+        budget: evaluations of f that `target_error` may spend; all of them where a check never passes, as where the
+            variance is infinite.
         seed: of all random numbers.
         **options: of the method, as its class lists them.
 
@@ -142,14 +146,14 @@ def _seed_all(seed: int) -> None:
 
 
 def _until(run: Run, target: float, budget: int) -> tuple[Estimate, str]:
-    """Double the draws until the error is met or the budget is spent."""
+    """Double the draws until the error is met and can be trusted, or the budget is spent."""
     batch, before = min(FIRST_DRAWS, budget), 0
     while True:
         run.extend(batch)
         found = run.estimate()
         error = float(np.max(found.standard_error)) if found.standard_error.size else 0.0
-        # draws that are all equal do not know their error, which looks like zero
-        if error <= target and not any(check.name == SPREAD for check in found.checks):
+        # an error bar that cannot be trusted, as of draws that are all equal, has not met anything
+        if error <= target and all(check.passed is True or check.name in NOT_MENDED for check in found.checks):
             return found, "met"
         batch = min(found.num_draws, budget - found.num_draws)
         if batch < 2 or found.num_draws == before:

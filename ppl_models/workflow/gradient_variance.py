@@ -11,7 +11,7 @@ from ppl_models.errors import OptionError
 from ppl_models.inference import Fit
 from ppl_models.inference.gradients import GradientVariance, Setting, free_setting, make_replicates, model_setting
 from ppl_models.inference.gradients.comparison import check_unbiased, rows_of
-from ppl_models.inference.gradients.estimate import check_finite
+from ppl_models.inference.gradients.estimate import check_finite, check_used
 from ppl_models.inference.gradients.setting import Parameters
 from ppl_models.options import check_count
 from ppl_models.program.estimators import ESTIMATORS, Enumeration, Estimator, Reparameterised, Total, make_estimator
@@ -68,11 +68,12 @@ def gradient_variance(
     check_count("num_tuning", num_tuning, least=0)
     stage = child_seed(check_seed(seed), "gradient variance")
     setting = _setting(f, q, parameters, log_density)
-    rows, checks, left_out = [], [], {}
+    rows, left_out = [], {}
     with setting.enter(stage):
         made = _serving(setting, estimators, left_out)
         shapes = {name: holder.shape for name, holder in setting.holders().items()}
         source, wanted = _exact(setting, exact, shapes)
+        checks = [] if isinstance(f, Fit) else [check_used(setting)]
     for one in made:
         with setting.enter(stage):
             found = make_replicates(

@@ -48,6 +48,13 @@ def test_the_list_names_them_all(run):
     assert [each["name"] for each in json.loads(run("--list", "--json").stdout)] == list(INTEGRANDS)
 
 
+def test_methods_offered_are_those_that_it_has(run):
+    offered = run("founding", "--method", "qusai").stderr
+    assert "first: quasi" in offered
+    assert "importance" not in offered
+    assert "Python" in run("founding", "--method", "importance").stderr
+
+
 def test_mistakes_are_one_line(run):
     for arguments in (("foundin",), ("founding", "--method", "plane"), ("founding", "--draws", "1")):
         result = run(*arguments)

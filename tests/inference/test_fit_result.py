@@ -1,5 +1,7 @@
 """What a fit gives: draws, predictions, the ELBO, and a printed account of itself."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyro
 import pyro.distributions as dist
@@ -136,3 +138,25 @@ def test_parameters_have_their_supports():
     fit = ppl.fit(regression, {"x": X, "y": DATA["y"]}, guide="normal", max_steps=2, seed=0)
     assert set(fit.parameters) == {"AutoNormal.locs.weights", "AutoNormal.scales.weights"}
     assert (fit.parameters["AutoNormal.scales.weights"] > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "objective"),
+    [
+        ("importance_weighted", "estimator importance_weighted\n", "bound "),
+        ("gumbel_softmax", "estimator gumbel_softmax (biased)\n", "ELBO "),
+        ("straight_through", "estimator straight_through (biased)\n", "ELBO "),
+        ("score", "estimator score\n", "ELBO "),
+    ],
+)
+def test_the_estimator_is_named_and_its_bound_called_so(fit, name, row, objective):
+    text = repr(replace(fit, config={**fit.config, "estimator": name, "estimator_options": {}}))
+    assert row in text
+    assert f"\n  {objective}" in text
+
+
+def test_the_usual_estimator_is_named_where_it_was_asked_for(fit):
+    assert fit.config["estimator"] in ("total", "sticking_the_landing")
+    assert "estimator" not in repr(fit)
+    asked = ppl.fit(local, {"y": np.ones(2)}, guide="normal", max_steps=2, estimator="sticking_the_landing")
+    assert "estimator sticking_the_landing\n" in repr(asked)

@@ -12,7 +12,7 @@ from scipy.stats import norm
 
 import ppl_models as ppl
 from ppl_models.errors import ModelError, OptionError
-from ppl_models.inference.evidence.importance_bound import importance_bounds
+from ppl_models.inference.evidence.importance_bound import ImportanceBound, importance_bounds
 from ppl_models.workflow.bounds import elbo_terms, importance_bound
 
 NUM_DATA = 5
@@ -285,6 +285,20 @@ def test_faults_are_named():
         importance_bound(fit_of("delta"))
     with pytest.raises(OptionError, match="'delta' has no density"):
         elbo_terms(fit_of("delta"))
+
+
+def test_errors_print_two_digits_and_sampled_terms_say_so():
+    rng = np.random.default_rng(1)
+    table, by_datum, errors = importance_bounds(1e-6 * rng.standard_normal(1_000), 1.0, (1, 5))
+    bound = ImportanceBound(table, by_datum, errors, 1_000, (), {}, np.zeros(1_000))
+    for error in [*table["standard_error"], table["log_evidence_error"].iloc[1]]:
+        assert 0.0 < error < 1e-6
+        assert f"{error:.2g}" in repr(bound)
+        assert f"{error:.2g}" in bound._repr_html_()
+    assert "sampled" not in repr(elbo_terms(fit_of(wide), num_draws=100))
+    text = repr(elbo_terms(fit_of("full_rank"), num_draws=100))
+    assert ", sampled" in text
+    assert "no latent" not in text
 
 
 def test_models_that_sum_out_sites_have_no_terms():

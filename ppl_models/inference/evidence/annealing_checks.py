@@ -11,7 +11,10 @@ from ppl_models.inference.evidence.reverse_starts import PosteriorDraws
 from ppl_models.inference.evidence.tail import check_tail
 from ppl_models.inference.evidence.weight_means import effective_number
 
-FEWEST_EFFECTIVE = 10.0
+FEWEST_EFFECTIVE = 20.0
+LEAST_SHARE = 0.5
+"""Of the chains. With fewer the weights are so skewed that the interval, of Student's t, is too short."""
+HOPELESS = 10.0
 LEAST_ACCEPTANCE = 0.3
 WIDEST = 0.5
 """Nats, of a bracket."""
@@ -22,7 +25,9 @@ MORE = "Take more temperatures, or more leapfrog steps."
 
 
 def weight_checks(name: str, log_weights: np.ndarray) -> list[Check]:
-    """Whether enough chains count, and, with a hundred chains or more, how heavy the tail of their weights is.
+    """Whether enough chains count: 20 and half of them. Below 10 they do not, and between the error is not known.
+
+    With a hundred chains or more, also how heavy the tail of their weights is.
 
     Args:
         name: of the run: "forward" or "reverse".
@@ -31,15 +36,17 @@ def weight_checks(name: str, log_weights: np.ndarray) -> list[Check]:
     flat = log_weights.reshape(len(log_weights), -1)
     effective = effective_number(flat)
     worst = int(effective.argmin())
-    passed = bool(effective[worst] >= FEWEST_EFFECTIVE)
-    detail = f"of {len(flat)} chains, at least 10{_where(worst, flat.shape[1])}"
+    limit = max(FEWEST_EFFECTIVE, LEAST_SHARE * len(flat))
+    passed = True if effective[worst] >= limit else False if effective[worst] < HOPELESS else None
+    advice = MORE if len(flat) >= 2.0 * FEWEST_EFFECTIVE else f"Take more chains: 64, say. {MORE}"
+    detail = f"of {len(flat)} chains{_where(worst, flat.shape[1])}"
     found = [
         Check(
             f"effective {name} chains",
             float(effective[worst]),
-            FEWEST_EFFECTIVE,
+            limit,
             passed,
-            "" if passed else MORE,
+            "" if passed else advice,
             detail=detail,
         )
     ]
@@ -71,7 +78,7 @@ def bracket_checks(
     """
     with np.errstate(invalid="ignore"):
         width, error = np.ravel(upper - lower), np.ravel(np.hypot(lower_error, upper_error))
-    if not (np.isfinite(width).all() and np.isfinite(error).all()):
+    if not np.isfinite(width).all():
         lost = "Chains have no weight at all: does the prior reach the data?"
         return [Check(name, math.nan, limit, None, lost) for name, limit in (("bracket", WIDEST), ("agreement", 4.0))]
     widest = int(np.abs(width).argmax())
@@ -80,7 +87,8 @@ def bracket_checks(
         apart = np.nan_to_num(np.abs(width) / error, nan=0.0)
     limit = float(student.ppf(1.0 - 0.5 * FALSE_ALARMS / apart.size, num_chains - 1))
     far = int(apart.argmax())
-    agree = bool(apart[far] <= limit)
+    known = bool(np.isfinite(error).all())
+    agree = bool(apart[far] <= limit) if known else None
     advice = (
         "The reverse run does not begin at the posterior, or a run misses a part of it. Check the draws, then take "
         "more temperatures."
@@ -97,25 +105,39 @@ def bracket_checks(
         ),
         Check(
             "forward against reverse",
-            float(apart[far]),
+            float(apart[far]) if known else math.nan,
             limit,
             agree,
-            "" if agree else advice,
-            detail=f"difference in standard errors{_where(far, width.size)}",
+            advice if agree is False else "",
+            detail=f"difference in standard errors{_where(far, width.size)}" if known else "an error is unknown",
         ),
     ]
 
 
-def check_starts(draws: PosteriorDraws) -> list[Check]:
-    """Whether draws that are not exact come from chains that have met; nothing to check on exact ones."""
-    if draws.exact:
-        return []
+def check_starts(draws: PosteriorDraws | None, num_chains: int) -> list[Check]:
+    """Whether the reverse run began at draws of the posterior, one for each chain; MCMC draws by their R-hat."""
+    if draws is None:
+        advice = "Give draws of the posterior (draws=ppl.sample(model, data)): without, a part that both runs miss is "
+        detail = "none were given: the forward run's own ends"
+        return [Check("reverse starts", math.nan, math.nan, None, f"{advice}not seen.", detail=detail)]
+    found = _check_shared(draws, num_chains) if draws.shared(num_chains) else []
+    return found if draws.exact else [*found, _check_rhat(draws)]
+
+
+def _check_shared(draws: PosteriorDraws, num_chains: int) -> list[Check]:
+    count = len(draws.points)
+    detail = f"draws for {num_chains} reverse chains, which are not independent: the error is the forward run's alone"
+    advice = f"Give {num_chains} draws of the posterior for an error of the upper bound."
+    return [Check("reverse starts", count, num_chains, None, advice, detail=detail)]
+
+
+def _check_rhat(draws: PosteriorDraws) -> Check:
     name, detail = "R-hat of the reverse run's starts", f"{draws.what}: the upper bound is as good as they are"
     if math.isnan(draws.rhat):
-        return [Check(name, math.nan, MOST_RHAT, None, "Give draws of longer chains.", detail=detail)]
+        return Check(name, math.nan, MOST_RHAT, None, "Give draws of longer chains.", detail=detail)
     passed = draws.rhat <= MOST_RHAT
     advice = "" if passed else "The chains have not met: sample longer."
-    return [Check(name, draws.rhat, MOST_RHAT, passed, advice, detail=detail)]
+    return Check(name, draws.rhat, MOST_RHAT, passed, advice, detail=detail)
 
 
 def _where(index: int, count: int) -> str:

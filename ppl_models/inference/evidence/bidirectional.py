@@ -1,7 +1,7 @@
 """Log evidence by annealed importance sampling: from below, and with a run back from the posterior from both sides."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from ppl_models.inference.evidence.result import Evidence
 from ppl_models.inference.evidence.reverse_starts import Draws, PosteriorDraws, posterior_draws
 from ppl_models.inference.evidence.temperatures import check_temperatures, sigmoid_temperatures
 from ppl_models.inference.evidence.tempered_path import States
-from ppl_models.inference.evidence.weight_means import interval, log_mean, meeting
+from ppl_models.inference.evidence.weight_means import interval, log_mean, meeting, unbiased
 from ppl_models.inference.fit_result import Fit
 from ppl_models.program import Program
 from ppl_models.seeds import child_seed
@@ -55,7 +55,8 @@ def ais_evidence(program: Program, options: AnnealingOptions, *, fit: Fit | None
         fit: of the model, whose guide the path starts from in place of the prior.
 
     Returns:
-        The estimate, which is also `lower`, with its interval and health.
+        The estimate, with its interval and health; `lower` is the log mean weight itself, and the estimate has its bias
+        of first order taken out, which would add up over many data.
 
     Raises:
         ModelError: the model has no evidence, or none that can be had with gradients.
@@ -69,7 +70,8 @@ def ais_evidence(program: Program, options: AnnealingOptions, *, fit: Fit | None
         run = _forward(road, options)
         forward = _lower(road, run)
     checks = [*weight_checks("forward", forward.log_weights), check_acceptance(run.acceptance)]
-    return _evidence(AIS, forward.bound, forward.error, forward, None, road, checks, began)
+    estimate = unbiased(forward.bound, forward.error)
+    return _evidence(AIS, estimate, forward.error, forward, None, road, checks, began)
 
 
 def bidirectional_evidence(
@@ -91,7 +93,8 @@ def bidirectional_evidence(
         fit: of the model, whose guide the path starts from in place of the prior.
         draws: where the reverse run begins, as of `posterior_draws`: draws by MCMC, or the latents from which the data
             were simulated. None takes the forward run's ends, resampled and moved on at the posterior: no exact draws,
-            as the checks say.
+            so that `upper` is an estimate. Fewer draws than chains make the reverse chains alike: `upper` then has no
+            error, and the estimate is the forward run's. The checks say both.
         exact: whether `draws` are exact; None takes one draw for an exact one and many for MCMC.
 
     Returns:
@@ -113,17 +116,21 @@ def bidirectional_evidence(
         states = _own_starts(road, run) if given is None else _given_starts(road, given, options)
         back = anneal(road.path, states, road.temperatures, road.tuning, road.generator, reverse=True)
         forward, reverse = _lower(road, run), _upper(road, back)
-    meets, error = meeting(forward.log_weights, reverse.log_weights)
+    if given is not None and given.shared(options.num_chains):
+        reverse = replace(reverse, error=np.full_like(reverse.error, np.nan))
+        estimate, error = unbiased(forward.bound, forward.error), forward.error
+    else:
+        estimate, error = meeting(forward.log_weights, reverse.log_weights)
     checks = [
         *weight_checks("forward", forward.log_weights),
         *weight_checks("reverse", -reverse.log_weights),
         check_acceptance(run.acceptance, back.acceptance),
         *bracket_checks(forward.bound, reverse.bound, forward.error, reverse.error, options.num_chains),
-        *(check_starts(given) if given is not None else ()),
+        *check_starts(given, options.num_chains),
     ]
     road.config["reverse_starts"] = "the forward run's ends, moved on" if given is None else given.what
     road.config["exact"] = given is not None and given.exact
-    return _evidence(BIDIRECTIONAL, meets, error, forward, reverse, road, checks, began)
+    return _evidence(BIDIRECTIONAL, estimate, error, forward, reverse, road, checks, began)
 
 
 def _road(program: Program, options: AnnealingOptions, fit: Fit | None) -> Road:
@@ -155,7 +162,7 @@ def _given_starts(road: Road, draws: PosteriorDraws, options: AnnealingOptions) 
     points = torch.as_tensor(draws.chosen(options.num_chains, rng)).to(road.temperatures)
     states = road.path.at(road.path.blocks(points))
     # chains from one draw are exact, each by itself, but alike until they have moved
-    return states if len(draws.points) >= options.num_chains else _moved(road, states)
+    return _moved(road, states) if draws.shared(options.num_chains) else states
 
 
 def _own_starts(road: Road, run: Annealed) -> States:
@@ -196,4 +203,6 @@ def _evidence(
         config={"method": method, **road.config},
         seconds=time.perf_counter() - began,
         log_weights=forward.log_weights,
+        lower_error=forward.error,
+        upper_error=None if reverse is None else reverse.error,
     )

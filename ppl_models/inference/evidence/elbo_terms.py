@@ -11,8 +11,10 @@ import torch
 
 from ppl_models.checks import Check, check_html, check_lines
 from ppl_models.inference.evidence.elbo_split import ElboSplit, split_of_elbo, terms_of
+from ppl_models.inference.evidence.preconditions import check_observed, check_proper
 from ppl_models.inference.fit_result import Fit
 from ppl_models.program import map_draws
+from ppl_models.program.estimators.drawing import draw
 from ppl_models.seeds import child_seed
 
 
@@ -55,10 +57,12 @@ class ElboTerms:
     seconds: float = field(default=0.0)
 
     def _rows(self) -> list[tuple[str, str]]:
-        exact = ", ".join(self.closed_form) if self.closed_form else "no latent"
+        kinds = (("closed form of", self.closed_form), ("sampled:", self.sampled))
+        found = [f"{kind} {', '.join(names)}" for kind, names in kinds if names]
+        how = "; ".join(found) if self.closed_form else "sampled"
         return [
             ("reconstruction", f"{self.reconstruction:.4f} ± {self.reconstruction_error:.2g}"),
-            ("divergence", f"{self.divergence:.4f} ± {self.divergence_error:.2g}, closed form of {exact}"),
+            ("divergence", f"{self.divergence:.4f} ± {self.divergence_error:.2g}, {how}"),
             ("ELBO", f"{self.elbo:.4f} ± {self.elbo_error:.2g}"),
             ("draws", f"{self.num_draws:,}"),
         ]
@@ -88,10 +92,13 @@ def estimate_terms(
             less divergence is the mean of log p - log q at the draws.
 
     Raises:
-        ModelError: the model sums out discrete sites, so that the ELBO has no separate terms.
+        ModelError: the model sums out discrete sites, so that the ELBO has no separate terms; it observes nothing, or a
+            prior does not integrate to one.
     """
+    check_observed(fit.program, "elbo_terms")
     program = fit.program
     with program.isolated(seed=child_seed(seed, "draws")), torch.no_grad():
+        check_proper(program, draw(program, fit.guide))
         split = split_of_elbo(program, fit.guide, closed_form=closed_form)
     with program.isolated(seed=child_seed(seed, "draws")), torch.no_grad():
         found: Any = map_draws(lambda: terms_of(program, fit.guide, split), num_draws, size_hint=program.size_hint)

@@ -1,7 +1,7 @@
 """What a particle filter found: the evidence of a series, and the state at each time given the past."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -10,42 +10,46 @@ from ppl_models.inference.evidence.result import Evidence
 from ppl_models.options import check_count
 from ppl_models.seeds import check_seed
 
+OfState = Any
+"""An array, or a dict of them by name where the state has parts."""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Filtered(Evidence):
     """The evidence of a series of observations, and its filter.
 
-    A state that is one tensor has the name "state". `log_weights` of the evidence are the log estimates of each run,
-    shape (run,), whose mean in the exponent is the estimate. A run whose particles have all lost their weight counts
+    Where a state is one tensor, `mean`, `mean_error`, `sd`, `particles` and the draws are the arrays themselves; where
+    it has parts, dicts of them by name. `log_weights` of the evidence are the log estimates of each run, shape (run,),
+    whose mean in the exponent is the estimate. A run whose particles have all lost their weight counts
     there with an estimate of zero, and from that time on not in the means.
 
     Attributes:
-        mean: mean of the state given the observations up to each time, by name, shape (time, *event): of all runs,
+        mean: mean of the state given the observations up to each time, shape (time, *event): of all runs,
             weighted by their estimates of the evidence, which takes most of the bias of a single run away.
         mean_error: standard error of `mean` from the spread of the runs, of its shape.
-        sd: standard deviation of the state given the observations up to each time, by name, shape (time, *event).
+        sd: standard deviation of the state given the observations up to each time, shape (time, *event).
         run_log_evidence: each run's estimate of the log density of the observations up to each time, nats, shape
             (run, time).
         effective: effective number of particles at each time before resampling, shape (run, time).
         unique: share of the particles at each time that have an ancestor of their own, shape (run, time); 1 where there
             was no resampling.
-        particles: states by name, shape (run, time, particle, *event); of the last time alone unless `keep_history`.
+        particles: states, shape (run, time, particle, *event); of the last time alone unless `keep_history`.
         particle_log_weights: their normalised log weights, shape (run, time, particle).
         ancestors: place of each particle's ancestor at the time before, shape (run, time, particle).
     """
 
-    mean: Mapping[str, np.ndarray] = field(default_factory=dict)
-    mean_error: Mapping[str, np.ndarray] = field(default_factory=dict)
-    sd: Mapping[str, np.ndarray] = field(default_factory=dict)
+    mean: OfState = field(default_factory=dict)
+    mean_error: OfState = field(default_factory=dict)
+    sd: OfState = field(default_factory=dict)
     run_log_evidence: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     effective: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     unique: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
-    particles: Mapping[str, np.ndarray] = field(default_factory=dict)
+    particles: OfState = field(default_factory=dict)
     particle_log_weights: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 0)))
     ancestors: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 0), dtype=int))
 
-    def draws(self, num_draws: int, *, time: int = -1, seed: int = 0) -> dict[str, np.ndarray]:
-        """Draws of the state given the observations up to a time, by name, shape (draw, *event).
+    def draws(self, num_draws: int, *, time: int = -1, seed: int = 0) -> OfState:
+        """Draws of the state given the observations up to a time, shape (draw, *event); a dict where it has parts.
 
         Runs count by their estimates of the evidence up to then, particles by their weights.
 
@@ -69,4 +73,13 @@ class Filtered(Evidence):
             raise OptionError("draws: no particle of any run has weight. See the checks.")
         weights = np.exp(log_weights - log_weights.max()).ravel()
         places = np.random.default_rng(check_seed(seed)).choice(weights.size, num_draws, p=weights / weights.sum())
-        return {name: value[:, place].reshape(-1, *value.shape[3:])[places] for name, value in self.particles.items()}
+        if not isinstance(self.particles, dict):
+            return _chosen(self.particles, place, places)
+        return {name: _chosen(value, place, places) for name, value in self.particles.items()}
+
+    def _rows(self) -> list[tuple[str, str]]:
+        return [("runs" if name == "draws" else name, value) for name, value in super()._rows()]
+
+
+def _chosen(particles: np.ndarray, place: int, places: np.ndarray) -> np.ndarray:
+    return particles[:, place].reshape(-1, *particles.shape[3:])[places]

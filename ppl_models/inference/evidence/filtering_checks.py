@@ -10,6 +10,9 @@ FEWEST_EFFECTIVE = 20.0
 FEWEST_UNIQUE = 0.02
 MOST_SPREAD = 0.7
 """Sd of the runs' log estimates in nats. Beyond it their mean is led by a few, and the intervals hold too seldom."""
+MOST_LOST = 0.02
+"""Nats of the log evidence that a proposal's gaps may cost."""
+WIDEN = "a proposal that reaches whatever the model can draw: with wider or heavier tails, or a mixture with the model"
 MORE = "more particles, or a proposal that looks at the observation"
 
 
@@ -48,6 +51,26 @@ def check_unique(unique: np.ndarray) -> Check:
     passed = value >= FEWEST_UNIQUE
     detail = f"at time {worst}, the median of {len(unique):,} runs"
     return Check("share of unique ancestors", value, FEWEST_UNIQUE, passed, "" if passed else MORE, detail=detail)
+
+
+def check_support(lost: np.ndarray, num_proposed: int) -> Check:
+    """What the evidence loses to states that the model draws and the proposal as good as never does.
+
+    Args:
+        lost: nats, shape (run, time); NaN at times that were not probed.
+        num_proposed: times at which the proposal was used.
+    """
+    probed = np.flatnonzero(~np.isnan(lost).all(axis=0))
+    name = "evidence that the proposal misses"
+    if not len(probed):
+        return Check(name, math.nan, MOST_LOST, None, WIDEN, detail="not measured: no time with an observation")
+    by_time = np.nanmean(lost[:, probed], axis=0)
+    value, worst = float(by_time.mean() * num_proposed), int(by_time.argmax())
+    passed = value <= MOST_LOST
+    detail = f"nats, from draws of the model at {len(probed):,} times"
+    if not passed:
+        detail = f"{detail}, whose states the proposal does not draw: at time {probed[worst]}, say"
+    return Check(name, value, MOST_LOST, passed, "" if passed else WIDEN, detail=detail)
 
 
 def check_spread(log_evidence: np.ndarray) -> Check:

@@ -13,6 +13,7 @@ from scipy.special import logsumexp
 
 from ppl_models.checks import Check, check_html, check_lines
 from ppl_models.errors import OptionError
+from ppl_models.inference.evidence.preconditions import check_observed, check_proper
 from ppl_models.inference.fit_result import Fit
 from ppl_models.program import map_draws
 from ppl_models.program.estimators.drawing import draw
@@ -21,6 +22,12 @@ from ppl_models.seeds import child_seed
 
 MOST_NUMBERS = 50_000_000
 """Weights that are held at once."""
+FORMATS: Any = {
+    "bound": "{:.4f}".format,
+    "standard_error": "{:.2g}".format,
+    "log_evidence": "{:.4f}".format,
+    "log_evidence_error": "{:.2g}".format,
+}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -60,11 +67,11 @@ class ImportanceBound:
         return f"Importance weighted bounds in nats, {data}, {self.num_draws:,} draws"
 
     def __repr__(self) -> str:
-        rows = self.table.to_string(float_format=lambda value: f"{value:.4f}")
+        rows = self.table.to_string(formatters=FORMATS)
         return "\n".join([self._title(), rows, "", *check_lines(self.checks)])
 
     def _repr_html_(self) -> str:
-        rows = self.table.to_html(escape=True, float_format=lambda value: f"{value:.4f}")
+        rows = self.table.to_html(escape=True, formatters=FORMATS)
         return f"<div><h4>{html.escape(self._title())}</h4>{rows}{check_html(self.checks)}</div>"
 
 
@@ -81,9 +88,13 @@ def draw_weights(fit: Fit, num_draws: int, seed: int) -> tuple[np.ndarray, np.nd
 
     Raises:
         OptionError: more weights than can be held, or sites of one plate with other scales.
+        ModelError: the model observes nothing, or a prior does not integrate to one.
     """
     program = fit.program
     guide: Any = fit.guide
+    check_observed(program, "importance weights")
+    with program.isolated(seed=child_seed(seed, "weights")), torch.no_grad():
+        check_proper(program, draw(program, guide))
     with program.isolated(seed=child_seed(seed, "weights")), torch.no_grad():
         first = weights_of(program, draw(program, guide))
         num_data = first.log_weight.numel()

@@ -8,7 +8,7 @@ from ppl_models.errors import OptionError
 from ppl_models.inference.evidence.importance_bound import draw_weights
 from ppl_models.inference.evidence.result import CONFIDENCE, Evidence
 from ppl_models.inference.evidence.tail import check_tail
-from ppl_models.inference.evidence.weight_means import interval, log_mean
+from ppl_models.inference.evidence.weight_means import interval, log_mean, unbiased
 from ppl_models.inference.fit_result import Fit
 from ppl_models.options import check_count
 from ppl_models.seeds import check_seed
@@ -23,6 +23,7 @@ def importance_evidence(
 ) -> Evidence:
     """Log of the mean importance weight of a fit's draws, which lies below the truth in expectation.
 
+    That is `lower`; the estimate has its bias of first order taken out, which would add up over many data.
     Where one plate holds every site, each datum has a mean of its own, and the evidence of all is their product.
 
     Args:
@@ -53,14 +54,18 @@ def importance_evidence(
     columns = log_weights.reshape(num_draws, -1)
     worst = int(np.nan_to_num(errors.reshape(-1), nan=np.inf).argmax())
     advice = "The guide misses a part of the posterior: fit a richer one, or take method='bidirectional'."
-    estimate, error = (each, errors) if by_datum else (each.sum(), np.sqrt((errors**2).sum()))
+    corrected = unbiased(each, errors)
+    estimate, lower, error = corrected, each, errors
+    if not by_datum:
+        estimate, lower, error = corrected.sum(), each.sum(), np.sqrt((errors**2).sum())
     return Evidence(
         method=IMPORTANCE,
         log_evidence=estimate,
         standard_error=error,
         interval=interval(np.asarray(estimate), np.asarray(error), num_draws, confidence),
-        lower=estimate,
+        lower=lower,
         upper=None,
+        lower_error=error,
         num_draws=num_draws,
         checks=(check_tail("k-hat", columns[:, worst], advice),),
         config={

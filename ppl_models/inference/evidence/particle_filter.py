@@ -15,10 +15,18 @@ from ppl_models.inference.evidence.filter_records import (
     stacked,
     without_particles,
 )
-from ppl_models.inference.evidence.filtered import Filtered
-from ppl_models.inference.evidence.filtering_checks import check_alive, check_effective, check_spread, check_unique
-from ppl_models.inference.evidence.laws import State
+from ppl_models.inference.evidence.filtered import Filtered, OfState
+from ppl_models.inference.evidence.filtering_checks import (
+    MORE,
+    check_alive,
+    check_effective,
+    check_spread,
+    check_support,
+    check_unique,
+)
+from ppl_models.inference.evidence.laws import STATE, State
 from ppl_models.inference.evidence.observed_series import as_observations
+from ppl_models.inference.evidence.proposal_support import nats_lost, times_probed
 from ppl_models.inference.evidence.pyro_state_space import PyroStateSpace
 from ppl_models.inference.evidence.resampling import RESAMPLERS, Resampler, resample
 from ppl_models.inference.evidence.result import CONFIDENCE
@@ -32,6 +40,8 @@ from ppl_models.versions import versions
 
 NUMBERS_AT_ONCE = 500_000
 """Bounds memory: runs times particles times elements of the state that move together."""
+
+ENOUGH_FOR_KHAT = 100
 
 
 class Moves(Protocol):
@@ -149,7 +159,13 @@ def _filter_in_groups(
         "versions": versions(),
     }
     joined = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
-    return _filtered(joined, num_particles, config, clock.perf_counter() - began)
+    num_proposed = sum(value is not None for value in series) if _has_proposal(moves) else 0
+    plain = isinstance(moves, StateSpace)
+    return _filtered(joined, num_particles, num_proposed, plain, config, clock.perf_counter() - began)
+
+
+def _has_proposal(moves: Moves) -> bool:
+    return isinstance(moves, StateSpace) and moves.proposal is not None
 
 
 def _filter(
@@ -166,21 +182,29 @@ def _filter(
     ancestors = torch.arange(num_particles).expand(num_runs, num_particles)
     log_weights, total, state, effective = equal, torch.zeros(num_runs), {}, torch.zeros(num_runs)
     records: list[Found] = []
+    probed = times_probed(len(series)) if _has_proposal(moves) else set()
     for time, observed in enumerate(series):
+        before, log_weights_before = None, log_weights
         if time == 0:
             state, gained = moves.begin(observed, num_runs * num_particles)
         else:
             ancestors, log_weights = resample(log_weights, effective < threshold * num_particles, resampler)
-            state, gained = moves.advance(time, _descended(state, ancestors), observed)
+            before, log_weights_before = _descended(state, ancestors), log_weights
+            state, gained = moves.advance(time, before, observed)
         log_weights = log_weights + gained.reshape(num_runs, num_particles)
         increment = log_weights.logsumexp(1)
+        lost = torch.tensor(torch.nan)
+        if observed is not None and time in probed:
+            assert isinstance(moves, StateSpace)
+            lost = nats_lost(moves, time, before, log_weights_before, observed, increment)
         # a run without weight goes on with equal ones, so that nothing becomes NaN; its total stays at -inf
         log_weights = torch.where(increment.isneginf()[:, None], equal, log_weights - increment[:, None])
         total = total + increment.double()
         effective = 1.0 / log_weights.exp().square().sum(1)
         if records and not keep_history:
             records[-1] = without_particles(records[-1])
-        records.append(record(state, log_weights, ancestors, effective, total))
+        found = record(state, log_weights, ancestors, effective, total)
+        records.append({**found, "lost": lost.expand(num_runs)})
     return stacked(records)
 
 
@@ -192,11 +216,23 @@ def _descended(state: State, ancestors: torch.Tensor) -> State:
     return {name: value[places] for name, value in state.items()}
 
 
-def _filtered(found: dict[str, np.ndarray], num_particles: int, config: dict[str, Any], seconds: float) -> Filtered:
+def _filtered(
+    found: dict[str, np.ndarray],
+    num_particles: int,
+    num_proposed: int,
+    plain: bool,
+    config: dict[str, Any],
+    seconds: float,
+) -> Filtered:
     totals = found["log_evidence"]
     estimate, error = log_mean(totals[:, -1])
     parts = {kind: by_name(found, kind) for kind in ("mean", "variance", "particles")}
     moments = {name: between_runs(mean, parts["variance"][name], totals) for name, mean in parts["mean"].items()}
+    few_runs = len(totals) < ENOUGH_FOR_KHAT
+
+    def of_state(values: dict[str, np.ndarray]) -> OfState:
+        return values[STATE] if plain and list(values) == [STATE] else values
+
     return Filtered(
         method="smc",
         log_evidence=estimate,
@@ -210,18 +246,19 @@ def _filtered(found: dict[str, np.ndarray], num_particles: int, config: dict[str
             check_effective(found["effective"], num_particles),
             check_unique(found["unique"]),
             check_spread(totals[:, -1]),
-            check_tail("k-hat of the runs", totals[:, -1], "more particles; num_runs=100 or more"),
+            check_tail("k-hat of the runs", totals[:, -1], "num_runs=100 or more" if few_runs else MORE),
+            *((check_support(found["lost"], num_proposed),) if num_proposed else ()),
         ),
         config=config,
         seconds=seconds,
         log_weights=totals[:, -1],
-        mean={name: mean for name, (mean, _, _) in moments.items()},
-        mean_error={name: spread for name, (_, spread, _) in moments.items()},
-        sd={name: sd for name, (_, _, sd) in moments.items()},
+        mean=of_state({name: mean for name, (mean, _, _) in moments.items()}),
+        mean_error=of_state({name: spread for name, (_, spread, _) in moments.items()}),
+        sd=of_state({name: sd for name, (_, _, sd) in moments.items()}),
         run_log_evidence=totals,
         effective=found["effective"],
         unique=found["unique"],
-        particles=parts["particles"],
+        particles=of_state(parts["particles"]),
         particle_log_weights=found["log_weights"],
         ancestors=found["ancestors"],
     )

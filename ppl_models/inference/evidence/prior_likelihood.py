@@ -12,8 +12,9 @@ from pyro.poutine.util import site_is_subsample
 from torch.distributions import biject_to
 
 from ppl_models.errors import ModelError, OptionError
+from ppl_models.inference.evidence.preconditions import improper, improper_message, scaled
 from ppl_models.program import Program
-from ppl_models.program.handlers import Enumerate, FromUnconstrained, SampleableImproperUniform
+from ppl_models.program.handlers import Enumerate, FromUnconstrained
 from ppl_models.program.nodes import nodes_of
 
 WHERE = "log_evidence"
@@ -163,28 +164,8 @@ def _refuse(program: Program, trace: Trace) -> None:
     nodes = nodes_of(trace)
     for site in program.sites.latent:
         node = nodes[site.name]
-        fault = _fault(node)
+        fault = improper(node) or scaled(node)
         if fault:
-            raise ModelError(
-                f"site '{site.name}': {fault}, and a model has an evidence only where its prior integrates to one. "
-                "Give the site a proper distribution."
-            )
+            raise ModelError(improper_message(site.name, fault))
         if _log_prob(node).numel() > site.shape[: len(site.shape) - site.event_dim].numel():
             raise ModelError(f"site '{site.name}': it depends on an enumerated site; write a mixture in its place.")
-
-
-def _fault(node: Any) -> str:
-    """Why a latent's prior is none; empty where it is one."""
-    fn = node["fn"]
-    while True:
-        if isinstance(fn, SampleableImproperUniform):
-            return "its prior is improper"
-        if getattr(fn, "_mask", None) is not None:
-            return "its prior is masked, which makes it improper"
-        if not hasattr(fn, "base_dist"):
-            break
-        fn = fn.base_dist
-    if node["mask"] is not None and not bool(torch.as_tensor(node["mask"]).all()):
-        return "its prior is masked, which makes it improper"
-    scale = torch.as_tensor(node["scale"])
-    return "its prior is scaled" if bool((scale != 1).any()) else ""

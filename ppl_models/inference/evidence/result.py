@@ -23,12 +23,15 @@ class Evidence:
         standard_error: Monte Carlo standard error of `log_evidence` in nats, same shape; NaN where unknown.
         interval: ends of the confidence interval of `log_evidence`, shape (2, *datum).
         lower: what is below the truth in expectation, nats, same shape; None where the method bounds nothing.
-        upper: what is above the truth in expectation, nats, same shape; None where the method bounds nothing.
+        upper: what is above the truth in expectation, nats, same shape; None where the method bounds nothing. An
+            estimate and no bound where `config["exact"]` is False.
         num_draws: how many independent draws, chains or particles stand behind each estimate.
         checks: the method's own health.
         config: method, options, seed and versions that made it.
         seconds: time spent.
-        log_weights: nats, shape (draw, *datum), whose mean in the exponent is the estimate; None where there are none.
+        log_weights: nats, shape (draw, *datum), the log of whose mean weight is `lower`; None where there are none.
+        lower_error: standard error of `lower` in nats, same shape; NaN or None where unknown.
+        upper_error: of `upper`.
     """
 
     method: str
@@ -42,9 +45,11 @@ class Evidence:
     config: Mapping[str, Any]
     seconds: float = field(default=0.0)
     log_weights: np.ndarray | None = field(default=None)
+    lower_error: np.ndarray | None = field(default=None)
+    upper_error: np.ndarray | None = field(default=None)
 
     def __post_init__(self) -> None:
-        for name in ("log_evidence", "standard_error", "interval", "lower", "upper"):
+        for name in ("log_evidence", "standard_error", "interval", "lower", "upper", "lower_error", "upper_error"):
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else np.asarray(value, dtype=float))
         shape = self.log_evidence.shape
@@ -118,13 +123,15 @@ class Evidence:
 
     def _bounds(self) -> list[tuple[str, str]]:
         rows = []
-        for name, bound in (("at least", self.lower), ("at most", self.upper)):
-            if bound is not None:
-                rows.append((name, f"{bound.sum():.4f} nats in expectation"))
+        if self.lower is not None:
+            rows.append(("at least", f"{_sum(self.lower, self.lower_error)} nats in expectation"))
+        if self.upper is not None and self.config.get("exact", True):
+            rows.append(("at most", f"{_sum(self.upper, self.upper_error)} nats in expectation"))
+        elif self.upper is not None:
+            what = f"an estimate and no bound: the reverse run began at {self.config['reverse_starts']}"
+            rows.append(("upper", f"{_sum(self.upper, self.upper_error)} nats, {what}"))
         if self.width is not None and self.by_datum:
             rows.append(("widths", f"{self.width.min():.3g} to {self.width.max():.3g} nats by datum"))
-        elif self.width is not None:
-            rows.append(("width", f"{float(self.width):.3g} nats"))
         return rows
 
     def __repr__(self) -> str:
@@ -137,6 +144,11 @@ class Evidence:
             f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>" for name, value in self._rows()
         )
         return f"<div><table><caption>Evidence</caption>{rows}</table>{check_html(self.checks)}</div>"
+
+
+def _sum(bound: np.ndarray, error: np.ndarray | None) -> str:
+    known = "" if error is None or np.isnan(error).any() else f" ± {_error(np.sqrt((error**2).sum()))}"
+    return f"{bound.sum():.4f}{known}"
 
 
 def _error(value: Any) -> str:

@@ -36,9 +36,13 @@ class PosteriorDraws:
     rhat: float
     what: str
 
+    def shared(self, count: int) -> bool:
+        """Whether so many chains share starts, as fewer draws than chains were given."""
+        return len(self.points) < count
+
     def chosen(self, count: int, rng: np.random.Generator) -> np.ndarray:
         """So many of them, shape (draw, dim): without repetition where there are enough."""
-        return self.points[rng.choice(len(self.points), count, replace=count > len(self.points))]
+        return self.points[rng.choice(len(self.points), count, replace=self.shared(count))]
 
 
 def posterior_draws(program: Program, draws: Draws, exact: bool | None) -> PosteriorDraws:

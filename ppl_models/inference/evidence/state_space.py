@@ -24,6 +24,13 @@ from ppl_models.seeds import check_seed
 Laws = Distribution | Mapping[str, Distribution]
 """A distribution of the state; of each of its parts where it is a dict, which are independent given the past."""
 
+ARGUMENTS = {
+    "initial": "lambda",
+    "transition": "lambda time, state",
+    "observation": "lambda time, state",
+    "proposal": "lambda time, state, observed",
+}
+
 
 @dataclass(frozen=True)
 class StateSpace:
@@ -37,11 +44,11 @@ class StateSpace:
         transition: (time, state before) -> distribution of the state at `time`, from 1 on.
         observation: (time, state) -> distribution of what is observed at `time`, from 0 on.
         proposal: (time, state before, observation) -> distribution that particles are drawn from at `time`, which must
-            not miss what the model can draw; the state before is None at time 0, and at times without an observation
-            the model proposes. None draws from the model at all times (the bootstrap filter).
+            not miss what the model can draw (a check of the filter looks); the state before is None at time 0, and at
+            times without an observation the model proposes. None draws from the model always (the bootstrap filter).
 
     Raises:
-        ModelError: a part is no function.
+        ModelError: a part is no function; a distribution itself is none.
     """
 
     initial: Callable[[], Laws]
@@ -54,6 +61,11 @@ class StateSpace:
             part = getattr(self, name)
             if not callable(part) and not (name == "proposal" and part is None):
                 raise ModelError(f"StateSpace {name}: found {type(part).__name__}, wanted a function. See its help.")
+            if isinstance(part, Distribution):
+                raise ModelError(
+                    f"StateSpace {name}: found {type(part).__name__}, wanted a function that returns one: "
+                    f"{ARGUMENTS[name]}: ..."
+                )
 
     def begin(self, observed: torch.Tensor | None, count: int) -> tuple[State, torch.Tensor]:
         """`count` states at time 0 and their log weights in nats, shape (particle,); in the caller's random state.
@@ -74,6 +86,34 @@ class StateSpace:
         where, count = f"transition at time {time}", len(next(iter(state.values())))
         laws = laws_of_state(where, call(where, self.transition, time, _plain(state)), count, state)
         return self._moved(time, state, laws, observed, count)
+
+    def probe(
+        self, time: int, before: State | None, observed: torch.Tensor, count: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Where states that the model draws stand: for seeing whether the proposal could draw them too.
+
+        Args:
+            time: which.
+            before: states before, shape (particle, *event) each; None at time 0.
+            observed: at this time.
+            count: number of particles.
+
+        Returns:
+            Log density of the observation, and of the model's density over the proposal's, nats, shape (particle,).
+
+        Raises:
+            ModelError, DataError: as `advance`.
+        """
+        where, given = f"transition at time {time}", None if before is None else _plain(before)
+        found = call("initial", self.initial) if before is None else call(where, self.transition, time, given)
+        laws = laws_of_state("initial" if before is None else where, found, count, before)
+        state = {name: call(f"'{name}' at time {time}", law.sample) for name, law in laws.items()}
+        ratio = torch.zeros(count, dtype=torch.get_default_dtype())
+        for name, law in self._proposed(time, before, laws, observed, count).items():
+            above = density(f"density of '{name}' at time {time}", laws[name], state[name])
+            ratio = ratio + above - density(f"proposal of '{name}' at time {time}", law, state[name])
+        law = self._observation(time, state, count)
+        return density_of_observed(f"observation at time {time}", law, observed), ratio
 
     def simulate(
         self, num_steps: int, *, seed: int = 0, dtype: torch.dtype = torch.float64

@@ -67,20 +67,23 @@ def thermodynamic_evidence(program: Program, options: AnnealingOptions, *, fit: 
     values = by_data(rises, path.split.shape)
     chains = integrals(values, temperatures)
     estimate, error = chains.mean(axis=0), chains.std(axis=0, ddof=1) / np.sqrt(options.num_chains)
-    means = values.mean(axis=(0, 2))
+    means = values.mean(axis=0)
     steps = np.diff(temperatures).reshape(-1, *(1,) * (means.ndim - 1))
+    left, right = (steps * means[:-1]).sum(axis=0), (steps * means[1:]).sum(axis=0)
     checks = (_check_grid(values, temperatures, estimate, error), _check_halves(values, temperatures))
     return Evidence(
         method=THERMODYNAMIC,
         log_evidence=estimate,
         standard_error=error,
         interval=interval(estimate, error, options.num_chains, options.confidence),
-        lower=(steps * means[:-1]).sum(axis=0),
-        upper=(steps * means[1:]).sum(axis=0),
+        lower=left.mean(axis=0),
+        upper=right.mean(axis=0),
         num_draws=options.num_chains,
         checks=(*checks, check_acceptance(acceptance)),
         config={"method": THERMODYNAMIC, "num_sweeps": NUM_SWEEPS, **road.config},
         seconds=time.perf_counter() - began,
+        lower_error=left.std(axis=0, ddof=1) / np.sqrt(options.num_chains),
+        upper_error=right.std(axis=0, ddof=1) / np.sqrt(options.num_chains),
     )
 
 

@@ -66,7 +66,7 @@ class GradientVariance:
                 "bias": worst["bias"],
                 "bias_error": worst["bias_error"],
                 "variance_per_draw": variance,
-                "signal_to_noise": signal / noise if noise > 0.0 else math.inf,
+                "signal_to_noise": signal / noise if noise != 0.0 else math.inf if signal > 0.0 else math.nan,
                 "seconds": worst["seconds"],
                 "biased": bool(worst["biased"]),
             }
@@ -101,7 +101,9 @@ class GradientVariance:
 
     def __repr__(self) -> str:
         lines = [self._title(), self._shown().rename_axis(None).to_string(), *self._notes()]
-        return "\n".join([*lines, *check_lines([check for check in self.checks if check.passed is False])])
+        failed = [check for check in self.checks if check.passed is False]
+        advice = dict.fromkeys(f"To do: {check.advice}." for check in failed if check.advice)
+        return "\n".join([*lines, *check_lines(failed), *advice])
 
     def _repr_html_(self) -> str:
         notes = "".join(f"<p>{escape(note)}</p>" for note in self._notes())
@@ -124,9 +126,9 @@ def rows_of(
     number = gradients.shape[1]
     wanted = np.full(number, np.nan) if exact is None else exact
     mean, sd = gradients.mean(axis=0), gradients.std(axis=0, ddof=1)
-    sd = np.where(sd > ROUNDING * np.abs(gradients).max(axis=0), sd, 0.0)
+    sd = np.where(sd <= ROUNDING * np.abs(gradients).max(axis=0), 0.0, sd)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(sd > 0.0, np.abs(mean) / sd, np.where(mean == 0.0, np.nan, np.inf))
+        ratio = np.where(sd != 0.0, np.abs(mean) / sd, np.where(mean == 0.0, np.nan, np.inf))
     labels = [element(name, index) for name, part in by_name(mean, shapes).items() for index in np.ndindex(part.shape)]
     return [
         {

@@ -10,7 +10,7 @@ import torch
 
 from ppl_models.checks import Check, check_html, check_lines
 from ppl_models.inference.gradients.replicates import Replicates, make_replicates
-from ppl_models.inference.gradients.setting import Parameters, free_setting
+from ppl_models.inference.gradients.setting import ALONE, Parameters, Setting, free_setting
 from ppl_models.options import check_count
 from ppl_models.program.estimators import Estimator, make_estimator
 from ppl_models.program.estimators.expected import Distribution
@@ -52,18 +52,23 @@ class GradientEstimate:
         for name, value in self.gradient.items():
             for index in np.ndindex(value.shape):
                 error = self.standard_error[name][index]
-                rows.append((f"d / d {element(name, index)}", f"{value[index]:.6g} ± {error:.2g}"))
+                shown = element("parameter" if name == ALONE else name, index)
+                rows.append((f"d / d {shown}", f"{value[index]:.6g} ± {error:.2g}"))
         return rows[:20]
 
     def __repr__(self) -> str:
-        head = f"Gradient by {self.estimator}, {self.num_draws:,} draws"
-        lines = [f"  {name:<12} {value}" for name, value in self._rows()]
-        return "\n".join([head, *lines, *check_lines(self.checks)])
+        rows = self._rows()
+        width = max(12, *(len(name) for name, _ in rows))
+        lines = [f"  {name:<{width}} {value}" for name, value in rows]
+        advice = [f"To do: {check.advice}." for check in self.checks if check.passed is not True and check.advice]
+        return "\n".join([self._title(), *lines, *check_lines(self.checks), *advice])
+
+    def _title(self) -> str:
+        return f"Gradient by {self.estimator}, {self.num_draws:,} {'draw' if self.num_draws == 1 else 'draws'}"
 
     def _repr_html_(self) -> str:
         rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in self._rows())
-        caption = escape(f"Gradient by {self.estimator}, {self.num_draws:,} draws")
-        return f"<table><caption>{caption}</caption>{rows}</table>{check_html(self.checks)}"
+        return f"<table><caption>{escape(self._title())}</caption>{rows}</table>{check_html(self.checks)}"
 
 
 def estimate_gradient(
@@ -111,6 +116,7 @@ def estimate_gradient(
             num_replicates=1 if exact else GROUPS,
             num_tuning=num_tuning,
         )
+        depends = check_used(setting)
         shapes = {name: holder.shape for name, holder in setting.holders().items()}
     config = {
         "estimator": made.name,
@@ -121,11 +127,11 @@ def estimate_gradient(
         "seed": seed,
         "versions": versions(),
     }
-    return _put_together(found, made, shapes, config)
+    return _put_together(found, made, shapes, depends, config)
 
 
 def _put_together(
-    found: Replicates, made: Estimator, shapes: Mapping[str, torch.Size], config: Mapping[str, Any]
+    found: Replicates, made: Estimator, shapes: Mapping[str, torch.Size], depends: Check, config: Mapping[str, Any]
 ) -> GradientEstimate:
     number = len(found.objectives)
     values = np.column_stack([found.objectives, found.gradients])
@@ -139,7 +145,7 @@ def _put_together(
         num_draws=number * found.num_draws,
         estimator=repr(made),
         biased=made.biased,
-        checks=(check_finite(found, made.name),),
+        checks=(check_finite(found, made.name), depends),
         config=config,
     )
 
@@ -163,6 +169,22 @@ def check_finite(found: Replicates, name: str) -> Check:
         bad,
         0.0,
         bad == 0.0,
-        "" if bad == 0.0 else "f, log q or their slopes are NaN or infinite at draws of q: no mean or error holds",
-        detail=f"share of {len(found.objectives):,} estimates that are NaN or infinite",
+        "" if bad == 0.0 else "keep q where f, log q and their slopes are finite, or mend f there: no figure holds",
+        detail="share of the estimates that are NaN or infinite",
+    )
+
+
+def check_used(setting: Setting) -> Check:
+    """Whether the draws or the density of q depend on every parameter; in the setting's world."""
+    ignored = setting.ignored()
+    names = ", ".join("the parameter" if name == ALONE else repr(name) for name in ignored)
+    return Check(
+        "parameters that q ignores",
+        float(len(ignored)),
+        0.0,
+        not ignored,
+        "use the parameters inside q as they come, without detach(), item() or torch.tensor(...)" if ignored else "",
+        detail=f"neither the draws nor the density of q depend on {names}, so that its gradient is zero"
+        if ignored
+        else "the draws or the density of q depend on all",
     )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ppl_models.inference.gradients.setting import Setting
+from ppl_models.inference.gradients.setting import Setting, plainly
 from ppl_models.program import map_draws
 from ppl_models.program.estimators import Estimator
 from ppl_models.program.substitution import Substitution
@@ -49,7 +49,8 @@ def make_replicates(
     used = max(estimator.fewest, num_draws // inside) * inside
     holders = setting.holders()
     flat = torch.cat([holder.detach().reshape(-1) for holder in holders.values()])
-    _tune(estimator, setting, guide, used, num_tuning)
+    with plainly(target):
+        _tune(estimator, setting, guide, used, num_tuning)
 
     def loss(flat: torch.Tensor) -> torch.Tensor:
         pieces = flat.split([holder.numel() for holder in holders.values()])
@@ -62,7 +63,7 @@ def make_replicates(
         return {"gradient": -gradient, "objective": -value}
 
     started = time.perf_counter()
-    with torch.no_grad():
+    with plainly(target), torch.no_grad():
         found = map_draws(once, num_replicates, size_hint=used * setting.size_hint)
         arrays = {name: value.double().cpu().numpy() for name, value in found.items()}
     seconds = (time.perf_counter() - started) / num_replicates

@@ -1,18 +1,19 @@
 """Where a gradient is taken: a free expectation E_q[f], or a model with its guide, at given parameters."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import pyro
 import torch
+from torch.distributions import constraints
 
 from ppl_models.errors import OptionError, PPLError, first_line
 from ppl_models.program import Program, isolated
-from ppl_models.program.estimators import Estimator, Expected
+from ppl_models.program.estimators import Estimator, Expected, Reparameterised
 from ppl_models.program.estimators.drawing import Target, draw
-from ppl_models.program.estimators.expected import Distribution, guide_of
+from ppl_models.program.estimators.expected import SITE, Distribution, base_of, guide_of
 from ppl_models.program.nodes import nodes_of
 
 ALONE = "q"
@@ -46,7 +47,23 @@ class Setting:
         Raises:
             OptionError: the message names one that can.
         """
-        estimator.check(self.target, self.guide(estimator))
+        with plainly(self.target):
+            estimator.check(self.target, self.guide(estimator))
+
+    def ignored(self) -> list[str]:
+        """Parameters on which neither the draws nor the density of q depend; in the world. Of a model none is said."""
+        if not isinstance(self.target, Expected):
+            return []
+        holders = self.holders()
+        with plainly(self.target), torch.enable_grad():
+            node = nodes_of(draw(self.target, self.guide(Reparameterised())))[SITE]
+            found = node["value"].sum() if node["value"].requires_grad else torch.zeros(())
+            with suppress(NotImplementedError):
+                found = found + node["fn"].log_prob(node["value"].detach()).sum()
+            if not found.requires_grad:
+                return list(holders)
+            slopes = torch.autograd.grad(found, list(holders.values()), allow_unused=True)
+        return [name for name, slope in zip(holders, slopes, strict=True) if slope is None]
 
 
 def free_setting(
@@ -92,6 +109,54 @@ def model_setting(program: Program, guide: Callable[..., Any]) -> Setting:
     return Setting(program, lambda _: guide, lambda seed: program.isolated(seed=seed), program.size_hint)
 
 
+@contextmanager
+def plainly(target: Target) -> Iterator[None]:
+    """Faults of a free expectation are said of f and q, which have neither a guide nor sites.
+
+    Raises:
+        OptionError: f or q failed, left torch, or is none that an estimator serves.
+    """
+    if not isinstance(target, Expected):
+        yield
+        return
+    try:
+        yield
+    except OptionError as error:
+        said = str(error)
+        for sites in (f"the guide's site '{SITE}'", f"the guide's sites {SITE}"):
+            said = said.replace(sites, "q")
+        raise OptionError(said) from error
+    except PPLError:
+        raise
+    except Exception as error:
+        said = f"{type(error).__name__}: {first_line(error)}"
+        if any(words in str(error) for words in ("numpy()", "storage")):
+            raise OptionError(
+                f"f, q: left torch, as for NumPy ({said}). Gradients go through both, and many draws at once: write "
+                "them with torch functions, such as torch.exp for np.exp."
+            ) from error
+        raise OptionError(
+            f"f, q: failed where draws or gradients were taken ({said}). Both must work at every draw, with torch "
+            "functions."
+        ) from error
+
+
+def _refuse_invalid(made: Distribution) -> None:
+    """Raise where a parameter of a distribution is out of its range, which may be found when it draws, or never."""
+    base = base_of(made)
+    for name, constraint in base.arg_constraints.items():
+        if constraints.is_dependent(constraint) or name not in base.__dict__:
+            continue
+        value = base.__dict__[name]
+        inside = constraint.check(value)
+        if not bool(inside.all()):
+            first = value[~inside].reshape(-1)[0] if inside.shape == value.shape else value.reshape(-1)[0]
+            raise OptionError(
+                f"q: {type(base).__name__} has {name} {float(first):.6g} at these parameters, wanted {constraint}. Map "
+                "the parameter into that range, as by exp() or softplus."
+            )
+
+
 def _checked(parameters: Parameters) -> tuple[bool, dict[str, torch.Tensor]]:
     alone = not isinstance(parameters, Mapping)
     values: dict[str, Any] = {ALONE: parameters} if alone else dict(parameters)
@@ -120,7 +185,9 @@ def _try_once(target: Expected, q: Callable[[Any], Distribution], guide: Callabl
         raise OptionError(f"q: failed at these parameters ({type(error).__name__}: {first_line(error)}).") from error
     if not isinstance(made, torch.distributions.Distribution):
         raise OptionError(f"q: found {type(made).__name__}, wanted parameters -> a distribution of torch's or Pyro's.")
-    drawn = nodes_of(draw(target, guide))["z"]["value"]
+    _refuse_invalid(made)
+    with plainly(target):
+        drawn = nodes_of(draw(target, guide))[SITE]["value"]
     try:
         value = target.value(drawn)
     except PPLError:

@@ -15,7 +15,7 @@ import torch
 from ppl_models.inference.monte_carlo.chunks import chunk_size, chunks
 from ppl_models.inference.monte_carlo.integrand import Integrand
 from ppl_models.inference.monte_carlo.method import Estimate
-from ppl_models.inference.monte_carlo.moments import Moments
+from ppl_models.inference.monte_carlo.moments import LEAST_VALUES, Moments
 from ppl_models.inference.monte_carlo.sources import Source
 from ppl_models.inference.monte_carlo.tails import Tails
 from ppl_models.inference.monte_carlo.uniforms import needs_uniforms, ratio
@@ -59,5 +59,5 @@ class _AntitheticRun:
             num_draws=2 * pairs.count,
             ess=ratio(self.values.variance, np.square(pairs.standard_error)),
             degrees_of_freedom=pairs.count - 1,
-            checks=(*self.tails.checks(), *pairs.checks("means of pairs")),
+            checks=(*self.tails.checks(), *pairs.checks("means of pairs", least=LEAST_VALUES // 2)),
         )

@@ -10,7 +10,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import ndtri
 
+from ppl_models.checks import Check
 from ppl_models.errors import OptionError
 from ppl_models.inference.monte_carlo.chunks import chunk_size, chunks
 from ppl_models.inference.monte_carlo.controls import GivenControls, HermiteControls
@@ -24,6 +26,11 @@ from ppl_models.inference.monte_carlo.uniforms import needs_uniforms, ratio
 from ppl_models.options import check_count
 
 DRAWS_PER_CONTROL = 10
+"""In each fold; automatic controls are never more, and given ones that are more leave a check open."""
+FALSE_ALARMS = 1e-4
+"""Of the check of given means, over all controls."""
+ROUNDING = 1e-20
+"""Share of the variance of f below which what the controls leave of it is rounding."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,7 @@ class _ControlledRun:
         self.integrand, self.source, self.controls = integrand, source, controls
         self.folds = Folds(method.folds)
         self.num_folds = method.folds
-        self.values, self.tails = Moments(), Tails()
+        self.values, self.residuals, self.tails, self.known = Moments(), Moments(), Tails(), Moments()
 
     def extend(self, num_draws: int) -> None:
         if self.values.count == 0:
@@ -88,6 +95,8 @@ class _ControlledRun:
             values = self.integrand(draws)
             self.folds.add(values, controls)
             self.values.add(values)
+            self.known.add(controls)
+            self.residuals.add(self.folds.residuals(values, controls))
             self.tails.add(values)
 
     def estimate(self) -> Estimate:
@@ -99,6 +108,32 @@ class _ControlledRun:
             num_draws=self.values.count,
             ess=ratio(self.values.variance, np.square(error.reshape(shape))),
             degrees_of_freedom=max(1, self.values.count - 1 - self.folds.num_controls),
-            checks=(*self.tails.checks(), *self.values.checks()),
+            checks=self._checks(),
             evidence={"controls": self.folds.num_controls, "explained": explained.reshape(shape)},
         )
+
+    def _checks(self) -> tuple[Check, ...]:
+        """Whether f has a variance, and whether the residuals, which carry the error, are many enough."""
+        found = self.tails.checks()
+        if (self.residuals.second > ROUNDING * self.values.second).any():
+            found = (*found, *self.residuals.checks("residuals"))
+        if isinstance(self.controls, GivenControls):
+            found = (*found, self._check_means())
+        controls, most = self.folds.num_controls, self.values.count / (DRAWS_PER_CONTROL * self.num_folds)
+        if controls <= most:
+            return found
+        advice = "raise num_draws, or give fewer controls"
+        detail = f"coefficients fitted on so few of {self.values.count:,} draws follow these draws"
+        return (*found, Check("control variates", float(controls), most, None, advice, detail=detail))
+
+    def _check_means(self) -> Check:
+        """Whether the draws' means of the controls are the means that were given: a wrong one shifts the estimate."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            apart = np.abs(self.known.mean) / self.known.standard_error
+        apart = np.atleast_1d(np.where(self.known.mean == 0.0, 0.0, apart))
+        limit = float(ndtri(1.0 - 0.5 * FALSE_ALARMS / apart.size))
+        worst = int(np.nan_to_num(apart, nan=np.inf).argmax())
+        passed = bool(apart[worst] <= limit)
+        detail = f"control {worst}: the draws' mean less the mean given, in standard errors"
+        advice = "" if passed else "give the exact mean of that control under q"
+        return Check("means of the controls", float(apart[worst]), limit, passed, advice, detail=detail)

@@ -2,7 +2,7 @@
 
 import html
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,8 @@ from ppl_models.checks import Check, check_html
 
 Float64Array = NDArray[np.float64]
 SHOWN = 3
+SMALL = 1e-4
+"""Numbers below it are written with a power of ten."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -62,9 +64,26 @@ class Expectation:
             found = [check for check in self.checks if check.passed is verdict]
             if found:
                 reasons = "; ".join(f"{check.name} {check.measured} ({check.detail})" for check in found)
-                advice = "; ".join(dict.fromkeys(check.advice for check in found if check.advice))
-                return f"{text}: {reasons}. To do: {advice}." if advice else f"{text}: {reasons}."
+                advice = together([check.advice for check in found])
+                return f"{text}: {reasons}{self._rare()}. To do: {advice}." if advice else f"{text}: {reasons}."
         return ""
+
+    def _rare(self) -> str:
+        """A bound on the probability of an event that never happened, or always did.
+
+        That n independent draws all miss an event of probability p has the probability (1 - p)^n, below 5 % where p is
+        above 3 / n.
+
+        Hanley and Lippman-Hand (1983), If nothing goes wrong, is everything all right?, JAMA 249(13).
+        """
+        same = np.ravel(self.estimate)[np.ravel(self.standard_error) == 0.0]
+        if self.method != "plain" or not same.size or not np.isin(same, (0.0, 1.0)).all():
+            return ""
+        level = self.config.get("confidence", 0.95)
+        said = {"never happened": same == 0.0, "always happened": same == 1.0}
+        bound = -math.log1p(-level) / self.num_draws
+        parts = [f"that {how} has a probability {_side(how, bound)}" for how, where in said.items() if where.any()]
+        return f"; where f tells an event, one {', one '.join(parts)} ({100 * level:.4g} %, rule of three)"
 
     def __repr__(self) -> str:
         level = f"{100 * self.config.get('confidence', 0.95):.4g} %"
@@ -109,6 +128,38 @@ def rounded(value: float, error: float, *others: float) -> tuple[str, ...]:
     if not math.isfinite(error) or error <= 0.0:
         return tuple(f"{number:.6g}" for number in (value, error, *others))
     decimals = 1 - math.floor(math.log10(error))
+    if max(abs(value), error) < SMALL:
+        return tuple(_scientific(number, decimals) for number in (value, error, *others))
     if decimals > 12 or abs(value) >= 1e9:
         return tuple(f"{number:.6g}" for number in (value, error, *others))
     return tuple(f"{number:,.{max(decimals, 0)}f}" for number in (value, error, *others))
+
+
+def _scientific(number: float, decimals: int) -> str:
+    if number == 0.0:
+        return "0"
+    return f"{number:.{max(0, decimals + math.floor(math.log10(abs(number))))}e}"
+
+
+def _side(how: str, bound: float) -> str:
+    return f"below {bound:.2g}" if how == "never happened" else f"above 1 - {bound:.2g}"
+
+
+def together(advices: Sequence[str]) -> str:
+    """Several pieces of advice as one, each said once, and not where a longer one says it."""
+    said: list[str] = []
+    pieces = {piece for advice in advices for piece in _pieces(advice)}
+    whole = []
+    for advice in advices:
+        new = [
+            piece
+            for piece in _pieces(advice)
+            if piece not in said and not any(other != piece and other.startswith(f"{piece} ") for other in pieces)
+        ]
+        said += new
+        whole += [", or ".join(new)] if new else []
+    return "; ".join(whole)
+
+
+def _pieces(advice: str) -> list[str]:
+    return advice.split(", or ") if advice else []

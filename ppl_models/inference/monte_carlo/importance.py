@@ -13,7 +13,6 @@ from ppl_models.errors import OptionError
 from ppl_models.inference.monte_carlo.chunks import chunk_size, chunks
 from ppl_models.inference.monte_carlo.heaviest import (
     HEAVIER,
-    KHAT_GOOD,
     Float64Array,
     Heaviest,
     LargestTerms,
@@ -25,6 +24,7 @@ from ppl_models.inference.monte_carlo.moments import Moments
 from ppl_models.inference.monte_carlo.proposals import (
     NUM_PROBES,
     check_covered,
+    check_mean_weight,
     check_proposal,
     check_terms,
     drawn,
@@ -32,10 +32,6 @@ from ppl_models.inference.monte_carlo.proposals import (
     values_where,
 )
 from ppl_models.inference.monte_carlo.sources import Source
-
-RESOLUTION = 4.0
-"""Standard errors by which the mean weight may miss its expectation."""
-ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -167,7 +163,7 @@ class ImportanceRun:
             max(count - 1.0, 1.0),
             (
                 self.covered,
-                *self._check_mean(khat_weights),
+                *check_mean_weight(self.weights, khat_weights, self.unreached),
                 tail,
                 *terms,
             ),
@@ -182,20 +178,3 @@ class ImportanceRun:
         shift = (after - before).sum(axis=0) / count
         second = self.terms.second + (after**2 - before**2).sum(axis=0) - count * shift**2
         return centre + shift, np.maximum(second, 0.0)
-
-    def _check_mean(self, khat: float) -> tuple[Check, ...]:
-        """Whether the weights' mean is the share of q that the proposal reaches; nothing where its error is not known.
-
-        A proposal for a rare event has weights of a huge variance, and needs no more: what counts is w f.
-        """
-        if khat > KHAT_GOOD or any(check.passed is False for check in self.weights.checks()):
-            return ()
-        mean, wanted = float(self.weights.mean), 1.0 - self.unreached
-        chance = self.unreached * wanted / NUM_PROBES
-        error = math.hypot(float(np.nan_to_num(self.weights.standard_error)), math.sqrt(chance))
-        off, limit = abs(mean - wanted), RESOLUTION * error + ROUNDING
-        detail = f"the mean weight is {mean:.4g}, of {wanted:.4g} expected"
-        if off <= limit:
-            return (Check("mean weight", off, limit, True, "", error, detail),)
-        advice = "give a normalised density as q, and a proposal that has mass wherever q has"
-        return (Check("mean weight", off, limit, False, advice, error, detail),)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ppl_models.errors import DataError, first_line
+from ppl_models.errors import DataError, PPLError, UnknownNameError, first_line
 from ppl_models.inference.monte_carlo.sources import Draws, num_rows, rows_of
 
 PROBE = 32
@@ -24,16 +24,18 @@ class Integrand:
 
     Args:
         function: the user's; or the name of one variable, where draws are of several.
+        what: the argument that it was, for messages.
 
     Attributes:
         shape: of one value; None before the first call.
     """
 
-    def __init__(self, function: Callable[[Any], Any] | str):
+    def __init__(self, function: Callable[[Any], Any] | str, *, what: str = "f"):
+        self.what = what
         if isinstance(function, str):
             function = itemgetter(function)
         if not callable(function):
-            raise DataError(f"f: found {type(function).__name__}, wanted a function of draws, such as torch.exp.")
+            raise DataError(f"{what}: found {type(function).__name__}, wanted a function of draws, such as torch.exp.")
         self.function = function
         self.shape: torch.Size | None = None
         self._probed = False
@@ -50,12 +52,12 @@ class Integrand:
             self.shape = values.shape[1:]
         elif values.shape[1:] != self.shape:
             raise DataError(
-                f"f: values of shape {tuple(self.shape)} at first, then {tuple(values.shape[1:])}. Return one shape "
-                "for each draw, whatever the draws are."
+                f"{self.what}: values of shape {tuple(self.shape)} at first, then {tuple(values.shape[1:])}. Return "
+                "one shape for each draw, whatever the draws are."
             )
         # a sum is finite only where all its terms are, unless it overflows, and costs less than looking at each
         if not math.isfinite(values.sum().item()):
-            _refuse_infinite(draws, values)
+            self._refuse_infinite(draws, values)
         if not self._probed and values.shape[0] > 1:
             self._probed = True
             self._refuse_dependence(draws, values)
@@ -65,19 +67,26 @@ class Integrand:
         count = num_rows(draws)
         try:
             found = self.function(draws)
+        except UnknownNameError as error:
+            raise DataError(f"{self.what}: {error}") from error
+        except PPLError:
+            raise
         except Exception as error:
+            if isinstance(error, KeyError) and isinstance(draws, Mapping) and error.args[0] not in draws:
+                raise DataError(f"{self.what}: {UnknownNameError('variable', error.args[0], draws)}") from error
             raise DataError(
-                f"f: raised {type(error).__name__} ({first_line(error)}) for draws of shape {_shape(draws)}. It must "
-                "take all draws at once, along the first axis."
+                f"{self.what}: raised {type(error).__name__} ({first_line(error)}) for draws of shape {_shape(draws)}. "
+                "It must take all draws at once, along the first axis."
             ) from error
         if isinstance(found, np.ndarray | np.generic) and found.dtype.kind in "fiub":
             found = torch.as_tensor(found)
         if not isinstance(found, torch.Tensor) or found.is_complex():
             kind = f"{found.dtype}" if isinstance(found, torch.Tensor | np.ndarray) else type(found).__name__
-            raise DataError(f"f: returned {kind}, wanted a real tensor or NumPy array of shape ({count}, ...).")
+            wanted = f"a real tensor or NumPy array of shape ({count}, ...)"
+            raise DataError(f"{self.what}: returned {kind}, wanted {wanted}.")
         if found.ndim == 0 or found.shape[0] != count:
             raise DataError(
-                f"f: returned shape {tuple(found.shape)} for {count} draws of shape {_shape(draws)}, wanted "
+                f"{self.what}: returned shape {tuple(found.shape)} for {count} draws of shape {_shape(draws)}, wanted "
                 f"({count}, ...). Do not average over the draws; reduce over the other axes, as by sum(-1)."
             )
         if found.requires_grad:
@@ -89,6 +98,12 @@ class Integrand:
         index = torch.linspace(count - 1, 0, min(PROBE, count // 2 + 1), device=values.device).long()
         some = rows_of(draws, index)
         alone = self._values(some)
+        if alone.shape[1:] != values.shape[1:]:
+            raise DataError(
+                f"{self.what}: its value at a draw depends on how many draws there are: shape "
+                f"{tuple(values.shape[1:])} for each of {count}, {tuple(alone.shape[1:])} for each of {len(index)}. "
+                "Compute each value from its own draw alone."
+            )
         if _near(alone, values[index]) or not _near(self._values(some), alone):
             return  # a function that is random by itself says nothing about order
         difference = (
@@ -96,9 +111,25 @@ class Integrand:
         )
         place = int(difference.argmax())
         raise DataError(
-            f"f: its value at a draw depends on the other draws or on their order (at draw {_text(some, place)}: "
-            f"{_short(values[index][place])} among {count} draws, {_short(alone[place])} among {len(index)} in another "
-            "order). Compute each value from its own draw alone; centre or normalise by known constants."
+            f"{self.what}: its value at a draw depends on the other draws or on their order (at draw "
+            f"{_text(some, place)}: {_short(values[index][place])} among {count} draws, {_short(alone[place])} among "
+            f"{len(index)} in another order). Compute each value from its own draw alone; centre or normalise by known "
+            "constants."
+        )
+
+    def _refuse_infinite(self, draws: Draws, values: torch.Tensor) -> None:
+        """Raise where a value is not finite; a mere overflow of their sum passes."""
+        bad = ~torch.isfinite(values)
+        rows = bad.flatten(1).any(1) if bad.ndim > 1 else bad
+        count = int(rows.sum())
+        if not count:
+            return
+        first = int(torch.nonzero(rows)[0])
+        found = values[first][bad[first]].flatten()[0]
+        raise DataError(
+            f"{self.what}: {count:,} of {len(values):,} values are not finite; the first is {float(found)} at draw "
+            f"{_text(draws, first)}. Restrict {self.what} to where it is defined, or compute it on a scale that does "
+            "not overflow."
         )
 
 
@@ -107,21 +138,6 @@ def _near(some: torch.Tensor, others: torch.Tensor) -> bool:
     scale = float(others.abs().max()) if others.numel() else 0.0
     return some.shape == others.shape and torch.allclose(
         some, others, rtol=near, atol=1e-3 * near * scale, equal_nan=True
-    )
-
-
-def _refuse_infinite(draws: Draws, values: torch.Tensor) -> None:
-    """Raise where a value is not finite; a mere overflow of their sum passes."""
-    bad = ~torch.isfinite(values)
-    rows = bad.flatten(1).any(1) if bad.ndim > 1 else bad
-    count = int(rows.sum())
-    if not count:
-        return
-    first = int(torch.nonzero(rows)[0])
-    found = values[first][bad[first]].flatten()[0]
-    raise DataError(
-        f"f: {count:,} of {len(values):,} values are not finite; the first is {float(found)} at draw "
-        f"{_text(draws, first)}. Restrict f to where it is defined, or compute it on a scale that does not overflow."
     )
 
 

@@ -22,6 +22,12 @@ LEAST_ALPHA = 0.5
 MOST_SIGNAL = 10.0
 CLEAR = 2.0
 """Standard errors from which the mean of a level says something about the rate."""
+FEWEST = 10
+"""Differences other than zero from which a level's variance is taken as it was measured."""
+UNSEEN = 3.0
+"""Of n draws: events that n draws miss altogether at most 5 % of the time, the rule of three."""
+DECAYED = 0.5
+"""Of the variance that the fitted rate foretells, that a level is given at least."""
 
 
 class Level:
@@ -33,12 +39,15 @@ class Level:
         squares: moments of their squares about a fixed centre, which say how well the variance is known.
         fine: moments of f at the fine states.
         coarse: moments of f at the coarse ones.
+        ends: smallest and largest f at a fine state, and how many there are of each, shape (2, *event) each.
+        changes: how many differences were not zero; at level 0 how many were not all at one end of f, shape (*event).
         seconds: time spent.
     """
 
     def __init__(self, index: int, integrand: Integrand, sampler: CoupledSampler):
         self.index, self.integrand, self.sampler = index, integrand, sampler
         self.difference, self.squares, self.fine, self.coarse = Moments(), Moments(), Moments(), Moments()
+        self.ends, self._at_ends, self._nonzero = np.zeros((2,)), np.zeros((2,)), np.zeros(())
         self.seconds = 0.0
         self._centre: torch.Tensor | None = None
 
@@ -47,21 +56,40 @@ class Level:
         """Draws so far."""
         return self.difference.count
 
+    @property
+    def changes(self) -> Float64Array:
+        """See the attributes."""
+        return np.asarray(self._nonzero if self.index else self.count - self._at_ends.max(axis=0), dtype=float)
+
     def draw(self, num_draws: int) -> None:
         """Take in so many more."""
         began = time.perf_counter()
         fine, coarse = self._states(num_draws)
         values = self.integrand(fine).double()
         self.fine.add(values)
+        self._add_ends(values)
         if coarse is not None:
             others = self.integrand(coarse).double()
             self.coarse.add(others)
             values = values - others
         self.difference.add(values)
+        self._nonzero = self._nonzero + (values != 0.0).sum(0).cpu().numpy()
         if self._centre is None:
             self._centre = values.mean(0)
         self.squares.add((values - self._centre) ** 2)
         self.seconds += time.perf_counter() - began
+
+    def _add_ends(self, values: torch.Tensor) -> None:
+        if not len(values):
+            return
+        ends = torch.stack([values.amin(0), values.amax(0)])
+        found, counts = ends.cpu().numpy(), torch.stack([(values == end).sum(0) for end in ends]).cpu().numpy()
+        if self.count == 0:
+            self.ends, self._at_ends = found, counts
+            return
+        new = np.stack([np.minimum(self.ends[0], found[0]), np.maximum(self.ends[1], found[1])])
+        self._at_ends = np.where(new == self.ends, self._at_ends, 0) + np.where(new == found, counts, 0)
+        self.ends = new
 
     def _states(self, num_draws: int) -> tuple[Draws, Draws | None]:
         try:
@@ -87,31 +115,50 @@ class Level:
 class Summary:
     """Levels put together.
 
+    A level whose pilot draws have all f(fine) = f(coarse), or nearly all, has not shown that it adds nothing: an
+    indicator changes from level to level at few draws, and by its whole range. Such a level is `few`, and is given the
+    variance and the mean of three changes by the range of f that its draws missed. Every level is given at least half
+    the variance that the fitted rate foretells, as Giles (2015) advises.
+
     Attributes:
         value: the sum of the levels' means, shape (*event).
         variance: Monte Carlo variance of the value, same shape.
         spread: variance of a draw at each level, summed over components in units of the coarsest level's, (level,).
+        few: levels with fewer than `FEWEST` changes, (level, *event).
+        still: outputs that had one value at all states, (*event).
         alpha: rate of the weak error, by halvings from level to level; NaN where it cannot be seen.
         beta: rate of the variance of the differences.
         bias: estimated size of the weak error that is left, same shape as the value.
+        bias_seen: the part of it that the measured means show, and that another level would take away.
         degrees_of_freedom: with which the variance is known.
     """
 
     def __init__(self, levels: Sequence[Level], alpha: float | None):
         means = np.stack([level.difference.mean for level in levels])
-        variances = np.stack([level.difference.variance for level in levels])
-        counts = np.array([level.count for level in levels])
-        each = variances / counts.reshape(-1, *[1] * (variances.ndim - 1))
+        measured = np.stack([level.difference.variance for level in levels])
+        counts = np.array([level.count for level in levels]).reshape(-1, *[1] * (means.ndim - 1))
+        axes = tuple(range(1, means.ndim))
+        scale = np.max([level.ends[1] for level in levels], axis=0) - np.min(
+            [level.ends[0] for level in levels], axis=0
+        )
+        self.still: NDArray[np.bool_] = scale == 0.0
+        self.few: NDArray[np.bool_] = np.stack([level.changes < FEWEST for level in levels]) & ~self.still
+        missed = self.few * UNSEEN / counts
+        unit = np.maximum(measured[0], missed[0] * scale**2)
+        unit = np.where(unit > 0.0, unit, 1.0)
+        self.beta = halvings(np.arange(1, len(levels)), (measured / unit).sum(axis=axes)[1:], np.ones(len(levels) - 1))
+        variances = _floored(measured, missed * scale**2, self.beta)
+        each, clear = variances / counts, measured / counts
         self.value, self.variance = means.sum(axis=0), each.sum(axis=0)
-        unit = np.where(variances[0] > 0.0, variances[0], 1.0)
-        axes = tuple(range(1, variances.ndim))
         self.spread: Float64Array = (variances / unit).sum(axis=axes)
         size = np.sqrt((means**2 / unit).sum(axis=axes))[1:]
-        noise = np.sqrt((each / unit).sum(axis=axes))[1:]
+        noise = np.sqrt((clear / unit).sum(axis=axes))[1:]
         self.alpha = _weak_rate(size, noise) if alpha is None else alpha
-        self.beta = halvings(np.arange(1, len(levels)), self.spread[1:], np.ones(len(levels) - 1))
-        self.bias = _left(means, each, max(LEAST_ALPHA, np.nan_to_num(self.alpha, nan=LEAST_ALPHA)))
-        self.degrees_of_freedom = self._degrees_of_freedom(levels, each)
+        rate = max(LEAST_ALPHA, np.nan_to_num(self.alpha, nan=LEAST_ALPHA))
+        sizes = np.sqrt(np.maximum(means**2 - clear, 0.0))
+        self.bias_seen = _left(sizes, rate)
+        self.bias = np.maximum(self.bias_seen, _left(missed * scale, rate))
+        self.degrees_of_freedom = self._degrees_of_freedom(levels, clear)
 
     def _degrees_of_freedom(self, levels: Sequence[Level], each: Float64Array) -> float:
         """Of a chi-squared variable whose relative variance is that of the estimated variance (Satterthwaite)."""
@@ -142,10 +189,18 @@ def halvings(places: Any, sizes: Float64Array, weights: Float64Array) -> float:
     return -float((share * away) @ logs / ((share * away) @ away))
 
 
-def _left(means: Float64Array, each: Float64Array, alpha: float) -> Float64Array:
-    """The sum of the means of all levels that are left out, from those of the last three, less their noise."""
-    found = np.zeros(means.shape[1:])
-    for back in range(min(3, len(means) - 1)):
-        size = np.sqrt(np.maximum(means[-1 - back] ** 2 - each[-1 - back], 0.0))
-        found = np.maximum(found, size * 2.0 ** (-alpha * back) / (2.0**alpha - 1.0))
+def _floored(measured: Float64Array, least: Float64Array, beta: float) -> Float64Array:
+    """Variances of the levels, none less than its least, nor from the third on than half of what the rate foretells."""
+    decay = DECAYED * 2.0 ** -max(np.nan_to_num(beta, nan=0.0), 0.0)
+    found = np.maximum(measured, least)
+    for level in range(2, len(found)):
+        found[level] = np.maximum(found[level], decay * found[level - 1])
+    return found
+
+
+def _left(sizes: Float64Array, alpha: float) -> Float64Array:
+    """The sum of the means of all levels that are left out, from the sizes of those of the last three."""
+    found = np.zeros(sizes.shape[1:])
+    for back in range(min(3, len(sizes) - 1)):
+        found = np.maximum(found, sizes[-1 - back] * 2.0 ** (-alpha * back) / (2.0**alpha - 1.0))
     return found

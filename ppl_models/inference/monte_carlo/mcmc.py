@@ -1,10 +1,11 @@
 """The mean over draws of Markov chains, with the standard error that their correlation leaves."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from arviz_stats.base import array_stats
 
 from ppl_models.checks import Check
@@ -12,7 +13,9 @@ from ppl_models.errors import OptionError
 from ppl_models.inference.monte_carlo.chunks import chunk_size
 from ppl_models.inference.monte_carlo.integrand import Integrand
 from ppl_models.inference.monte_carlo.method import Estimate, Float64Array
+from ppl_models.inference.monte_carlo.moments import SPREAD, Moments
 from ppl_models.inference.monte_carlo.sources import Source
+from ppl_models.inference.monte_carlo.tails import Tails
 from ppl_models.inference.monte_carlo.tree_source import TreeSource
 
 MOST_RHAT = 1.01
@@ -27,7 +30,8 @@ class MarkovChain:
     """The mean of f over the chains of a tree; its error from the effective sample size of f itself.
 
     The draws are taken as they stand: where more are asked for than the tree holds, all of it is used. One chain of
-    independent draws, as `fit.sample` gives, serves as well.
+    independent draws, as `fit.sample` gives, serves as well. An effective sample size means something only where f has
+    a variance, so that the tails of f and the skewness of its mean are checked as for independent draws.
 
     Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021), Rank-normalization, folding, and localization: an improved
     R-hat, Bayesian Analysis 16(2); Geyer (1992), Practical Markov chain Monte Carlo, Statistical Science 7(4).
@@ -70,7 +74,7 @@ class MarkovChainRun:
             self.place = stop
 
     def estimate(self) -> Estimate:
-        """The mean, its error, and R-hat and effective sample sizes of f."""
+        """The mean, its error, and R-hat, effective sample sizes, tails and skewness of f."""
         shape: Any = self.integrand.shape
         values = np.concatenate(self.values, axis=1)
         chains, draws, _ = values.shape
@@ -92,7 +96,7 @@ class MarkovChainRun:
             ess.reshape(shape),
             # the error is known about as well as from so many independent draws
             np.maximum(ess - 1.0, 1.0).reshape(shape),
-            _checks(rhat, bulk, chains),
+            (*_checks(rhat, bulk, chains), *_check_values(values, ess)),
             evidence,
         )
 
@@ -126,4 +130,21 @@ def _checks(rhat: Float64Array, bulk: Float64Array, chains: int) -> tuple[Check,
             detail=f"rank-normalised{alone}",
         ),
         Check("ESS of f", least, limit, enough, "" if enough else "run longer chains", detail="of the ranks (bulk)"),
+    )
+
+
+def _check_values(values: Float64Array, ess: Float64Array) -> tuple[Check, ...]:
+    """Tails of f, and the skewness of its mean: from blocks of draws so long that they hardly depend on each other."""
+    chains, draws, outputs = values.shape
+    tails, moments = Tails(), Moments()
+    tails.add(torch.from_numpy(values.reshape(-1, outputs)))
+    least = float(np.nan_to_num(ess, nan=math.inf).min())
+    length = min(max(math.ceil(chains * draws / least), 1), draws)
+    blocks = values[:, : draws // length * length].reshape(chains, -1, length, outputs).mean(axis=2)
+    moments.add(torch.from_numpy(blocks.reshape(-1, outputs)))
+    what = "values" if length == 1 else f"means of {length:,} draws in a row"
+    advice = "run longer chains, or let f grow less in the tails"
+    return tuple(
+        replace(check, advice=advice) if check.advice and check.name != SPREAD else check
+        for check in (*tails.checks(), *moments.checks(what))
     )

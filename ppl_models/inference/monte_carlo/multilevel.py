@@ -12,8 +12,9 @@ from ppl_models.checks import Check
 from ppl_models.errors import OptionError
 from ppl_models.inference.monte_carlo.chunks import chunk_size, chunks
 from ppl_models.inference.monte_carlo.integrand import Integrand
-from ppl_models.inference.monte_carlo.levels import Level, Summary, halvings
+from ppl_models.inference.monte_carlo.levels import FEWEST, Level, Summary, halvings
 from ppl_models.inference.monte_carlo.method import Estimate
+from ppl_models.inference.monte_carlo.moments import SPREAD, merged
 from ppl_models.inference.monte_carlo.sources import SamplerSource, Source
 from ppl_models.options import check_count, check_positive
 
@@ -85,8 +86,9 @@ class MultilevelRun:
             left -= self._add_level()
         while left > 0:
             summary = Summary(self.levels, self.method.alpha)
-            wanted = bool(np.any(summary.bias > BIAS_SHARE * np.sqrt(summary.variance)))
-            if wanted and len(self.levels) < self.method.max_levels:
+            wanted = bool(np.any(summary.bias_seen > BIAS_SHARE * np.sqrt(summary.variance)))
+            # a level that is hardly known gets draws before another is put on top of it
+            if wanted and not summary.few[-1].any() and len(self.levels) < self.method.max_levels:
                 left -= self._add_level()
                 continue
             step = min(left, max(sum(level.count for level in self.levels) // 2, 1_000))
@@ -136,12 +138,24 @@ class MultilevelRun:
             "alpha": summary.alpha,
             "beta": summary.beta,
             "gamma": -halvings(np.arange(1, len(costs)), costs[1:], np.ones(len(costs) - 1)),
+            "changes": [level.changes for level in self.levels],
             "bias": summary.bias,
             "monte_carlo_error": np.sqrt(summary.variance),
             "seconds": [level.seconds for level in self.levels],
         }
-        checks = (self._check_bias(summary), self._check_coupling(), self._check_decay(), _check_variance(summary))
-        return Estimate(summary.value, error, sum(counts), ess, summary.degrees_of_freedom, checks, evidence)
+        return Estimate(
+            summary.value, error, sum(counts), ess, summary.degrees_of_freedom, self._checks(summary), evidence
+        )
+
+    def _checks(self, summary: Summary) -> tuple[Check, ...]:
+        return (
+            self._check_bias(summary),
+            self._check_coupling(),
+            self._check_decay(),
+            *self._check_changes(summary),
+            _check_variance(summary),
+            *_check_spread(summary),
+        )
 
     def _check_bias(self, summary: Summary) -> Check:
         error = np.sqrt(np.atleast_1d(summary.variance)).ravel()
@@ -160,7 +174,9 @@ class MultilevelRun:
         scores = []
         for lower, upper in zip(self.levels, self.levels[1:], strict=False):
             gap = np.abs(upper.coarse.mean - lower.fine.mean)
-            error = np.hypot(upper.coarse.standard_error, lower.fine.standard_error)
+            # one variance for both, as they have one distribution: that of few draws alone may be far too small
+            variance = merged((upper.coarse, lower.fine)).variance
+            error = np.sqrt(variance * (1.0 / upper.count + 1.0 / lower.count))
             with np.errstate(divide="ignore", invalid="ignore"):
                 scores.append(np.where(gap > 0.0, gap / error, 0.0).ravel())
         together = np.stack(scores)
@@ -178,6 +194,24 @@ class MultilevelRun:
         advice = "" if passed else "let fine and coarse states share their noise"
         detail = "of the finest difference, beside that of f itself"
         return Check("variance of the differences", value, MOST_VARIANCE, passed, advice, detail=detail)
+
+    def _check_changes(self, summary: Summary) -> tuple[Check, ...]:
+        """Whether each level has more than a few draws at which its difference is not zero."""
+        if summary.still.all():
+            return ()
+        fewest = [float(level.changes[~summary.still].min()) for level in self.levels]
+        worst = int(np.argmin(fewest))
+        detail = f"in which f changes, of {self.levels[worst].count:,} at level {worst}"
+        known = True if fewest[worst] >= FEWEST else None
+        advice = "" if known else "raise num_draws, or pilot_draws, or take a smoother f"
+        return (Check("draws with a change", fewest[worst], FEWEST, known, advice, detail=detail),)
+
+
+def _check_spread(summary: Summary) -> tuple[Check, ...]:
+    if not summary.still.any():
+        return ()
+    advice = "raise num_draws; ignore this where f is a constant"
+    return (Check(SPREAD, 0.0, 0.0, None, advice, detail="all values of an output are equal"),)
 
 
 def _check_variance(summary: Summary) -> Check:

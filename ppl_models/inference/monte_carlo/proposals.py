@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.distributions import Distribution
+from torch.distributions import Distribution, Independent
 
 from ppl_models.checks import Check
 from ppl_models.errors import OptionError
+from ppl_models.inference.monte_carlo.heaviest import KHAT_GOOD
 from ppl_models.inference.monte_carlo.integrand import Integrand
 from ppl_models.inference.monte_carlo.moments import SPREAD, Moments
 from ppl_models.inference.monte_carlo.sources import Draws, rows_of
@@ -23,6 +24,9 @@ NUM_PROBES = 1_000
 STRETCHES = (-3.0, -1.5, 1.5, 3.0)
 """How far beyond a proposal's draws, from their middle, a target that cannot be drawn from is looked for."""
 NEGLIGIBLE = 1e-3
+RESOLUTION = 4.0
+"""Standard errors by which the mean weight may miss its expectation."""
+ROUNDING = 1e-6
 WIDER = "give a proposal that has density wherever the target and the integrand have"
 
 
@@ -30,7 +34,7 @@ def check_proposal(proposal: Any, method: str, target: Distribution | None = Non
     """The proposal if it can be drawn from, and its draws have the shape of the target's.
 
     Raises:
-        OptionError: it is no distribution, or one over another space.
+        OptionError: it is no distribution, or one over another space, or one of whole numbers for a continuous target.
     """
     if not isinstance(proposal, Distribution):
         raise OptionError(
@@ -43,7 +47,29 @@ def check_proposal(proposal: Any, method: str, target: Distribution | None = Non
             raise OptionError(
                 f"proposal: draws of shape {found}, wanted those of q, {wanted}. Expand one to the other."
             )
+        kinds = [_discrete(each) for each in (proposal, target)]
+        if None not in kinds and kinds[0] != kinds[1]:
+            said = ["discrete" if kind else "continuous" for kind in kinds]
+            raise OptionError(
+                f"proposal: {_name(proposal)} is {said[0]} and q, {_name(target)}, {said[1]}, so that their densities "
+                f"have no ratio. Give a {said[1]} proposal."
+            )
     return proposal
+
+
+def _discrete(distribution: Distribution) -> bool | None:
+    """Whether draws are of a discrete space; None where that is not said."""
+    try:
+        support: Any = distribution.support
+        return bool(support.is_discrete)
+    except (NotImplementedError, AttributeError):
+        return None
+
+
+def _name(distribution: Distribution) -> str:
+    while isinstance(distribution, Independent):
+        distribution = distribution.base_dist
+    return type(distribution).__name__
 
 
 def drawn(distribution: Distribution, num_draws: int) -> torch.Tensor:
@@ -115,13 +141,13 @@ def check_covered(draws: torch.Tensor, proposal: Distribution, integrand: Integr
     if unreached and integrand is not None:
         values = integrand(draws[outside]).reshape(int(outside.sum()), -1)
         lost = float((values != 0).any(dim=1).double().sum()) / len(draws)
-    detail = f"the proposal has no density at {unreached:.3g} of {len(draws):,} draws of the target"
+    detail = f"the proposal has no density at {int(outside.sum()):,} of {len(draws):,} draws of the target"
     if not unreached:
         detail = f"the proposal has density at all of {len(draws):,} draws of the target"
     elif not lost:
         detail += ", where the integrand is zero"
     elif integrand is not None:
-        detail += f"; at {lost:.3g} of them the integrand is not zero"
+        detail += f"; at {round(lost * len(draws)):,} of them the integrand is not zero"
     return Check("support", lost, 0.0, lost == 0.0, WIDER if lost else "", detail=detail), unreached
 
 
@@ -150,6 +176,29 @@ def check_probed(draws: torch.Tensor, proposal: Distribution, target: LogDensity
     passed = beside <= NEGLIGIBLE
     said = f"outside the proposal's support the target's density reaches {beside:.2g} of the largest inside"
     return Check("support", beside, NEGLIGIBLE, passed, "" if passed else WIDER, detail=said)
+
+
+def check_mean_weight(weights: Moments, khat: float, unreached: float) -> tuple[Check, ...]:
+    """Whether the weights' mean is the share of q that the proposal reaches; nothing where its error is not known.
+
+    A proposal for a rare event has weights of a huge variance, and needs no more: what counts is w f.
+
+    Args:
+        weights: their moments, both densities normalised.
+        khat: of the weights.
+        unreached: share of draws of q where the proposal has no density.
+    """
+    if khat > KHAT_GOOD or any(check.passed is False for check in weights.checks()):
+        return ()
+    mean, wanted = float(weights.mean), 1.0 - unreached
+    chance = unreached * wanted / NUM_PROBES
+    error = math.hypot(float(np.nan_to_num(weights.standard_error)), math.sqrt(chance))
+    off, limit = abs(mean - wanted), RESOLUTION * error + ROUNDING
+    detail = f"the mean weight is {mean:.4g}, of {wanted:.4g} expected"
+    if off <= limit:
+        return (Check("mean weight", off, limit, True, "", error, detail),)
+    advice = "give a normalised density as q, and a proposal that has mass wherever q has"
+    return (Check("mean weight", off, limit, False, advice, error, detail),)
 
 
 def check_terms(terms: Moments, what: str, still: NDArray[np.bool_]) -> tuple[Check, ...]:

@@ -30,6 +30,10 @@ from ppl_models.seeds import child_seed
 Float64Array = NDArray[np.float64]
 
 ROUNDING = 1e-13
+REPLICATES = "skewness over replicates"
+"""Name of a check that more points do not mend."""
+LEAST_REPLICATES = 20
+"""Replicates that can show that their means are skewed, and that know the error within a sixth."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,8 @@ class Quasi:
     skewed however many points there are; more replicates, not more points, then make the interval cover.
 
     Attributes:
-        num_replicates: independent scramblings, at least 2.
+        num_replicates: independent scramblings, at least 2. With fewer than 20 the error bar stays unchecked: they
+            cannot show how skewed their means are.
     """
 
     name: ClassVar[str] = "quasi"
@@ -119,6 +124,7 @@ def _skewness(means: Float64Array) -> tuple[Check, ...]:
     if not moving.any():
         return ()
     skewness = (rest[:, moving] ** 3).mean(0) / second[moving] ** 1.5 / math.sqrt(len(means))
-    found = check_skewness(skewness, f"of {len(means)} replicates")
+    too_few = "" if len(means) >= LEAST_REPLICATES else f"wanted {LEAST_REPLICATES}"
+    found = check_skewness(skewness, f"of {len(means)} replicates", None, too_few, "raise num_replicates")
     # the skewness of so few is itself uncertain
-    return (found if found.passed else replace(found, passed=None, advice="raise num_replicates"),)
+    return (replace(found, name=REPLICATES, passed=found.passed or None),)

@@ -1,7 +1,7 @@
 """The methods by name."""
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import MISSING, Field, fields
 from typing import Any
 
 from ppl_models.errors import OptionError
@@ -61,3 +61,22 @@ def choose_method(method: str | Method, source: Source, options: Mapping[str, An
         known = ", ".join(valid) if valid else "none"
         raise OptionError(f"{unknown[0]}: not an option of method {method!r}; it has: {known}.")
     return kind(**options)
+
+
+def describe_methods() -> str:
+    """The methods, a line for each: its name, what it does, and its options with their defaults."""
+    lines = []
+    for name, kind in METHODS.items():
+        options = ", ".join(f"{each.name}{_usual(each)}" for each in fields(kind))
+        lines.append(f"{name}({options}): {_first_sentence(kind)}")
+    return "\n".join(lines)
+
+
+def _usual(option: Field[Any]) -> str:
+    if option.default_factory is not MISSING:
+        return f"={option.default_factory()!r}"
+    return "" if option.default is MISSING else f"={option.default!r}"
+
+
+def _first_sentence(kind: type[Any]) -> str:
+    return " ".join((kind.__doc__ or "").split("\n\n")[0].split())

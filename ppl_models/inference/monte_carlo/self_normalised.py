@@ -23,6 +23,7 @@ from ppl_models.inference.monte_carlo.proposals import (
     WIDER,
     LogDensity,
     check_covered,
+    check_mean_weight,
     check_probed,
     check_proposal,
     check_terms,
@@ -77,12 +78,13 @@ class SelfNormalised:
             if self.proposal is not None:
                 raise OptionError("proposal: found one, but with a fit the guide is the proposal. Leave it out.")
             return SelfNormalisedRun(integrand, source, source.draw_weighted, self.smooth, ())
+        unreached = None
         distribution = getattr(source, "distribution", None)
         known = distribution if isinstance(distribution, Distribution) else None
         proposal = check_proposal(self.proposal, self.name, known)
         if isinstance(distribution, Distribution):
             target: LogDensity = lambda draws: log_density(distribution, draws)  # noqa: E731
-            covered, _ = check_covered(drawn(distribution, NUM_PROBES), proposal, None)
+            covered, unreached = check_covered(drawn(distribution, NUM_PROBES), proposal, None)
         elif isinstance(source, SamplerSource):
             target = _checked(source.sampler)
             covered = check_probed(drawn(proposal, NUM_PROBES), proposal, target)
@@ -96,7 +98,7 @@ class SelfNormalised:
             draws = drawn(proposal, num_draws)
             return draws, target(draws) - log_density(proposal, draws)
 
-        return SelfNormalisedRun(integrand, source, weighted, self.smooth, (covered,))
+        return SelfNormalisedRun(integrand, source, weighted, self.smooth, (covered,), unreached)
 
 
 def _checked(log_target: Callable[[Any], Any]) -> LogDensity:
@@ -124,21 +126,38 @@ def _checked(log_target: Callable[[Any], Any]) -> LogDensity:
 
 
 class SelfNormalisedRun:
-    """Weighted draws, and the tail and moments of their terms."""
+    """Weighted draws, and the tail and moments of their terms.
+
+    Args:
+        integrand: whose mean is wanted.
+        source: of the target.
+        weighted: draws of the proposal with their log weights.
+        smooth: whether the largest weights are smoothed.
+        checks: made before the first draw.
+        unreached: share of the target that the proposal does not reach; None where a density is not normalised.
+    """
 
     def __init__(
-        self, integrand: Integrand, source: Source, weighted: Weighted, smooth: bool, checks: tuple[Check, ...]
+        self,
+        integrand: Integrand,
+        source: Source,
+        weighted: Weighted,
+        smooth: bool,
+        checks: tuple[Check, ...],
+        unreached: float | None = None,
     ):
         self.integrand, self.source, self.weighted = integrand, source, weighted
-        self.smooth, self.checks = smooth, checks
+        self.smooth, self.checks, self.unreached = smooth, checks, unreached
         self.count = 0
-        self.sums, self.largest, self.terms = RatioSums(), LargestTerms(), Moments()
+        self.sums, self.largest, self.terms, self.weights = RatioSums(), LargestTerms(), Moments(), Moments()
 
     def extend(self, num_draws: int) -> None:
         """Draw from the proposal, in chunks."""
         for size in chunks(num_draws, chunk_size(self.source)):
             draws, log_weights = self.weighted(size)
             counted = torch.isfinite(log_weights)
+            if self.unreached is not None:
+                self.weights.add(torch.where(counted, log_weights.double().clamp(max=LARGEST).exp(), 0.0))
             self.count += size
             if not bool(counted.any()):
                 self.sums.heaviest.count += size
@@ -178,9 +197,13 @@ class SelfNormalisedRun:
             self.count,
             ess.reshape(shape),
             max(found.ess - 1.0, 1.0),
-            (*self.checks, *self._health(khat, found.ess, spread == 0.0)),
+            (*self.checks, *self._reached(found.khat), *self._health(khat, found.ess, spread == 0.0)),
             evidence,
         )
+
+    def _reached(self, khat: float) -> tuple[Check, ...]:
+        """Whether the weights of normalised densities have mean one; a mode that no draw has found lowers it."""
+        return () if self.unreached is None else check_mean_weight(self.weights, khat, self.unreached)
 
     def _health(self, khat: Float64Array, ess: float, still: NDArray[np.bool_]) -> tuple[Check, ...]:
         worst = float(np.fmax.reduce(khat)) if khat.size else math.nan

@@ -6,10 +6,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ppl_models.inference.monte_carlo.moments import HIGHEST
+
 Float64Array = NDArray[np.float64]
 
 ROUNDING = 1e-13
-"""Share of a sum of squares below which what is left of it is rounding."""
+"""Spread beside a cell's mean that is rounding."""
 
 
 class Strata:
@@ -43,31 +45,41 @@ class Strata:
     def add(self, cells: torch.Tensor, values: torch.Tensor) -> None:
         """Take in values, shape (draw, *event), of draws in cells, shape (draw,)."""
         values = values.double()
+        blank = torch.zeros(self.count, *values.shape[1:], dtype=torch.float64, device=values.device)
         if self._sums is None or self._shift is None:
-            self._shift = values.mean(0)  # sums of squares about it do not cancel
-            blank = torch.zeros(self.count, *values.shape[1:], dtype=torch.float64, device=values.device)
             self._counts = torch.zeros(self.count, dtype=torch.float64, device=values.device)
-            self._sums = [blank, blank.clone(), blank.clone()]
-        rest = values - self._shift
-        self._counts.index_add_(0, cells, torch.ones_like(cells, dtype=torch.float64))
+            self._shift, self._sums = blank.clone(), [blank.clone() for _ in range(HIGHEST)]
+        here = torch.bincount(cells, minlength=self.count).double()
+        # powers of what is left of a value cancel little about a mean of its own cell, the first that was seen
+        first = (self._counts == 0) & (here > 0)
+        wide = here.clamp(min=1.0).reshape(-1, *[1] * (values.ndim - 1))
+        self._shift[first] = (blank.index_add_(0, cells, values) / wide)[first]
+        self._counts += here
+        rest = values - self._shift[cells]
         power = rest
         for sums in self._sums:
             sums.index_add_(0, cells, power)
             power = power * rest
 
     def moments(self) -> tuple[Float64Array, Float64Array, Float64Array, Float64Array]:
-        """Count, shape (cell,), mean, unbiased variance and third central moment, shape (cell, *event).
+        """Count, shape (cell,), mean and unbiased variance, shape (cell, *event), and moments, (5, cell, *event).
 
-        NaN where a cell has too few values.
+        The moments are the second to sixth central ones. NaN where a cell has too few values.
         """
         assert self._sums is not None
         assert self._shift is not None
-        counts = self._counts.cpu().numpy()
-        sums, squares, cubes = (part.cpu().numpy() for part in self._sums)
-        wide = counts.reshape(-1, *[1] * (sums.ndim - 1))
+        counts, shift = self._counts.cpu().numpy(), self._shift.cpu().numpy()
+        wide = counts.reshape(-1, *[1] * (shift.ndim - 1))
         with np.errstate(divide="ignore", invalid="ignore"):
-            mean = sums / wide
-            rest = squares - wide * mean**2
-            variance = np.where(wide > 1, np.where(rest > ROUNDING * squares, rest, 0.0) / (wide - 1), math.nan)
-            third = cubes / wide - 3.0 * mean * squares / wide + 2.0 * mean**3
-        return counts, mean + self._shift.cpu().numpy(), variance, third
+            raw = [np.ones_like(shift), *(part.cpu().numpy() / wide for part in self._sums)]
+            central = np.stack([_central(raw, order) for order in range(2, HIGHEST + 1)])
+            mean = raw[1] + shift
+            central[:, central[0] <= ROUNDING * mean**2 * ROUNDING] = 0.0
+            variance = np.where(wide > 1, central[0] * wide / (wide - 1), math.nan)
+        return counts, mean, variance, central
+
+
+def _central(raw: list[Float64Array], order: int) -> Float64Array:
+    """A central moment from those about another point, from the zeroth on."""
+    terms = (math.comb(order, power) * raw[power] * (-raw[1]) ** (order - power) for power in range(order + 1))
+    return np.sum(list(terms), axis=0)

@@ -16,7 +16,7 @@ from ppl_models.errors import OptionError
 from ppl_models.inference.monte_carlo.chunks import chunk_size
 from ppl_models.inference.monte_carlo.integrand import Integrand
 from ppl_models.inference.monte_carlo.method import Estimate
-from ppl_models.inference.monte_carlo.moments import check_skewness
+from ppl_models.inference.monte_carlo.moments import LEAST_VALUES, check_skewness, skewness_of_mean
 from ppl_models.inference.monte_carlo.sources import Source
 from ppl_models.inference.monte_carlo.strata import Strata
 from ppl_models.inference.monte_carlo.tails import Tails
@@ -27,6 +27,8 @@ MOST_STRATA = 32_768
 DRAWS_PER_STRATUM = 128
 LEAST_FREEDOM = 20.0
 """Degrees of freedom, by which the error is known within a sixth."""
+LEAST_IN_STRATUM, THIN_SHARE = 8, 0.05
+"""Draws that show the skewness within a stratum; strata with fewer may carry this share of the variance."""
 PILOT_SHARE, PILOT_DRAWS = 0.1, 4
 """Of Neyman's allocation: the pilot takes this share of the first draws, and at least so many in each stratum."""
 
@@ -38,7 +40,8 @@ class Stratified:
     Attributes:
         num_strata: along each stratified coordinate; None takes as many as leave 128 of the first batch's draws for
             each, at most 32,768 in all. With fewer draws in each, down to two, the estimate is better and its error
-            less well known: where f grows without bound, the error comes from the outermost stratum alone.
+            less well known: where f grows without bound, the error comes from the outermost stratum alone. Fewer than
+            eight in each do not show how skewed the estimate is, and that check stays open.
         num_dims: coordinates that are stratified, the first ones.
         allocation: "proportional", the same number of draws in each stratum, or "neyman", in proportion to the standard
             deviation within it, as a pilot finds it. The pilot's draws decide nothing but the allocation, so that the
@@ -134,14 +137,19 @@ class _StratifiedRun:
 
     def estimate(self) -> Estimate:
         assert self.strata is not None
-        count, mean, variance, third = self.strata.moments()
+        count, mean, variance, central = self.strata.moments()
         each = count.reshape(-1, *[1] * (mean.ndim - 1))
         of_means = variance / each / self.strata.count**2
         squared, value = of_means.sum(0), mean.mean(0)
         with np.errstate(divide="ignore", invalid="ignore"):
             parts = (of_means**2 / (each - 1)).sum(0)
             freedom = np.where(squared > 0.0, squared**2 / parts, count.sum() - len(count))
-            skewness = (third / each**2).sum(0) / self.strata.count**3 / squared**1.5
+            thin = (np.where(each < LEAST_IN_STRATUM, of_means, 0.0).sum(0) > THIN_SHARE * squared).any()
+        too_few = f"wanted {LEAST_IN_STRATUM} in each stratum" if thin else ""
+        if self.num_draws <= LEAST_VALUES - self.strata.count:  # equal shares leave a remainder
+            too_few = f"wanted {LEAST_VALUES:,}"
+        skewness, mcse = skewness_of_mean(count, np.concatenate([variance[None], central[1:]]))
+        moving = squared > 0.0
         return Estimate(
             value=value,
             standard_error=np.sqrt(squared),
@@ -150,7 +158,12 @@ class _StratifiedRun:
             degrees_of_freedom=freedom,
             checks=(
                 *self.tails.checks(),
-                check_skewness(np.where(squared > 0.0, skewness, 0.0), f"of {self.num_draws:,} draws"),
+                check_skewness(
+                    np.where(moving, skewness, 0.0),
+                    f"of {self.num_draws:,} draws",
+                    np.where(moving, mcse, 0.0),
+                    too_few if moving.any() else "",
+                ),
                 _freedom(freedom),
             ),
             evidence={"strata": self.strata.count},

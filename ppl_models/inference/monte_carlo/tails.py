@@ -21,6 +21,7 @@ COLUMNS = 64
 LEAST_DRAWS = 100
 LIMIT, DOUBTFUL = 0.7, 0.5
 NAME = "tails of f (k-hat)"
+ADVICE = "take method='importance' with a heavier proposal, or another f"
 
 
 class Tails:
@@ -79,12 +80,10 @@ class Tails:
         mcse = (1.0 + max(worst, 0.0)) / math.sqrt(min(tail_length(self.count), CAPACITY - 1))
         if worst > LIMIT:
             detail = f"{where}: the variance of f is infinite, or so large that these draws do not show it"
-            return Check(
-                NAME, worst, LIMIT, False, "take method='importance', or a q that has heavier tails", mcse, detail
-            )
+            return Check(NAME, worst, LIMIT, False, ADVICE, mcse, detail)
         if worst > DOUBTFUL:
             detail = f"{where}: the variance of f is infinite where k is 0.5 or more"
-            return Check(NAME, worst, LIMIT, None, "raise num_draws, or take method='importance'", mcse, detail)
+            return Check(NAME, worst, LIMIT, None, f"raise num_draws, or {ADVICE}", mcse, detail)
         return Check(NAME, worst, LIMIT, True, "", mcse, f"{where}: the variance is finite where k is below 0.5")
 
 

@@ -16,6 +16,7 @@ from ppl_models.program import Data
 from ppl_models.versions import versions
 from ppl_models.workflow.predictive_expectations.draws import WeightedDraws, weighted_draws
 from ppl_models.workflow.predictive_expectations.estimating import (
+    ROUNDING,
     Float64Array,
     Side,
     compared,
@@ -132,13 +133,14 @@ def _named(actions: Sequence[Any] | Mapping[str, Any]) -> dict[str, Any]:
 def _losses(loss: Loss, action: Any, draws: WeightedDraws, seed: int, label: str) -> Float64Array:
     if not callable(loss):
         raise OptionError(f"loss: found {type(loss).__name__}, wanted a function loss(draws, action).")
-    values, _ = values_at(lambda by_name: loss(by_name, action), draws, seed, label)
+    values, _ = values_at(lambda by_name: loss(by_name, action), draws, seed, label, argument="loss")
     if values.shape[1] != 1:
         raise DataError(
             f"loss: returned {values.shape[1]} numbers for each draw at action {label}, wanted one. Sum over the other "
             "axes."
         )
-    return values
+    still = np.ptp(values) <= ROUNDING * np.abs(values).max()
+    return np.full_like(values, values[0, 0]) if still else values
 
 
 def _check_losses(values: Float64Array, draws: WeightedDraws) -> Check:
@@ -146,6 +148,9 @@ def _check_losses(values: Float64Array, draws: WeightedDraws) -> Check:
     name, advice = "k-hat of the losses", "bound the loss, or take a richer guide"
     if draws.weights is None:
         return Check(name, np.nan, 0.7, None, advice, detail="no weights")
+    values = values[:, np.ptp(values, axis=0) > 0.0]
+    if not values.size:
+        return Check(name, 0.0, 0.7, True, "", detail="no loss varies but for rounding")
     terms = LargestTerms()
     with np.errstate(divide="ignore"):
         logs = draws.log_ratio[:, None] + np.log(np.abs(values - values.mean(axis=0)))
@@ -162,4 +167,6 @@ def _ranked(side: Side) -> tuple[int, float]:
     error = np.delete(np.sqrt((pairs**2).sum(axis=0)), best)
     with np.errstate(divide="ignore", invalid="ignore"):
         better = np.where(error > 0.0, norm.sf(gap / error), 0.0)
+    # what differs by rounding alone is as likely better as worse
+    better = np.where(gap <= ROUNDING * np.abs(side.value).max(), 0.5, better)
     return best, float(min(1.0, better.sum()))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -78,6 +79,11 @@ class _Rows(Mapping[str, torch.Tensor]):
 
     def __getitem__(self, name: str) -> torch.Tensor:
         return self._draws[name][self._index]
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("_") and name in tuple(self._draws):
+            raise AttributeError(f"draws are taken by name: d[{name!r}], not d.{name}")
+        raise AttributeError(f"draws have no {name!r}; by name they have {', '.join(self._draws)}")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._draws)

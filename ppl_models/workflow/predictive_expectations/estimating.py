@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from ppl_models.errors import UnknownNameError
+from ppl_models.errors import DataError, UnknownNameError
 from ppl_models.inference.monte_carlo.integrand import Integrand
 from ppl_models.program import isolated
 from ppl_models.seeds import child_seed
@@ -22,7 +22,8 @@ OfDraws = Callable[[Mapping[str, torch.Tensor]], Any]
 
 CONFIDENCE = 0.95
 Z = float(norm.ppf(0.5 + 0.5 * CONFIDENCE))
-ROUNDING = 1e-13
+ROUNDING = 1e-9
+"""Relative difference of two figures that counts as none."""
 COLUMNS = (
     "raw",
     "raw_error",
@@ -56,7 +57,9 @@ class Side:
     influence: Float64Array
 
 
-def values_at(function: OfDraws | str, draws: WeightedDraws, seed: int, what: str) -> tuple[Float64Array, list[str]]:
+def values_at(
+    function: OfDraws | str, draws: WeightedDraws, seed: int, what: str, *, argument: str = "f"
+) -> tuple[Float64Array, list[str]]:
     """Values of the user's function at every draw, shape (draw, output), and a label of each output.
 
     Args:
@@ -64,6 +67,7 @@ def values_at(function: OfDraws | str, draws: WeightedDraws, seed: int, what: st
         draws: what it is evaluated at.
         seed: of random numbers that it may use.
         what: the label where there is one output.
+        argument: what the user's function is called, for messages.
 
     Raises:
         UnknownNameError: there is no such variable.
@@ -75,7 +79,9 @@ def values_at(function: OfDraws | str, draws: WeightedDraws, seed: int, what: st
             raise UnknownNameError("variable", name, draws.values)
         function, what = (lambda by_name: by_name[name]), name
     chosen = function
-    integrand = Integrand(lambda index: chosen(draws.values.rows(index))) if callable(chosen) else Integrand(chosen)
+    if not callable(chosen):
+        raise DataError(f"{argument}: found {type(chosen).__name__}, wanted a function of draws by name.")
+    integrand = Integrand(lambda index: chosen(draws.values.rows(index)), what=argument)
     with isolated(seed=child_seed(seed, "function"), dtype=torch.float64, device=draws.device):
         found = integrand(torch.arange(draws.num_draws, device=draws.device)).double().cpu().numpy()
     shape = found.shape[1:]

@@ -46,7 +46,7 @@ def probability(
         ModelError: the new data do not fit the posterior's latents.
     """
     draws = weighted_draws(fit, data, num_draws, seed)
-    values, labels = values_at(event, draws, seed, "probability")
+    values, labels = values_at(event, draws, seed, "probability", argument="event")
     if not ((values == 0.0) | (values == 1.0)).all():
         raise DataError("event: returned other numbers than 0 and 1, wanted truth values. Compare: d['x'] > 0.")
     corrected = None if draws.weights is None else mean_of(values, draws.weights)

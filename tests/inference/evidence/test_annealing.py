@@ -66,7 +66,7 @@ def test_one_step_is_importance_sampling_from_the_prior():
     assert np.array_equal(found.log_weights, again.log_weights)
     # weights are likelihoods, which nowhere pass that at the observation itself
     assert found.log_weights.max() < -0.5 * math.log(2.0 * math.pi) - math.log(models.NOISE)
-    np.testing.assert_allclose(found.log_evidence, np.log(np.exp(found.log_weights).mean(axis=0)), rtol=1e-10)
+    np.testing.assert_allclose(found.lower, np.log(np.exp(found.log_weights).mean(axis=0)), rtol=1e-10)
 
 
 def test_weights_are_unbiased(two_sided):
@@ -95,7 +95,7 @@ def test_the_intervals_of_the_forward_run_cover(many, num_temperatures):
     options = AnnealingOptions(by_datum=True, num_temperatures=num_temperatures, seed=5)
     found, truth = ais_evidence(program, options), models.normals_truth(y)
     assert_covers(found, truth)
-    assert abs(z_score(np.exp(found.log_evidence - truth), 1.0)) < Z
+    assert abs(z_score(np.exp(found.lower - truth), 1.0)) < Z
 
 
 @pytest.mark.exhaustive
@@ -200,7 +200,7 @@ def test_constrained_latents_and_several_sites_by_datum(model, data, truth):
 
 def test_enumerated_sites_are_summed_out():
     program = build_program(models.switched, {"y": torch.tensor(0.7)})
-    found = bidirectional_evidence(program, AnnealingOptions(num_temperatures=100, seed=1))
+    found = bidirectional_evidence(program, AnnealingOptions(num_temperatures=40, seed=1))
     assert abs(found.total - models.switched_truth(0.7)) < 4.0 * found.total_error
 
 
@@ -222,8 +222,8 @@ def test_a_prior_that_misses_the_data_fails_its_checks():
 
 
 def test_a_path_from_a_guide_needs_few_temperatures():
-    fit = ppl.fit(closed_forms.regression, closed_forms.DATA, guide="normal", backend="eager", max_steps=200, seed=1)
-    options = AnnealingOptions(num_temperatures=20, seed=1)
+    fit = ppl.fit(closed_forms.regression, closed_forms.DATA, guide="normal", backend="eager", max_steps=60, seed=1)
+    options = AnnealingOptions(num_temperatures=10, seed=1)
     guided, prior = (ais_evidence(fit.program, options, fit=one) for one in (fit, None))
     assert guided.config["start"] == "guide"
     for found in (guided, prior):

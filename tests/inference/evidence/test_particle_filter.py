@@ -64,8 +64,8 @@ def test_evidence_is_unbiased_on_the_scale_of_p(resampling, threshold):
     )
     truth, means, sds = kalman(Y)
     assert abs(in_errors(found, truth)) < norm.isf(0.0005 / 8)
-    assert np.abs((found.mean["state"] - means) / found.mean_error["state"]).max() < norm.isf(0.0005 / (8 * len(Y)))
-    np.testing.assert_allclose(found.sd["state"], sds, rtol=0.02)
+    assert np.abs((found.mean - means) / found.mean_error).max() < norm.isf(0.0005 / (8 * len(Y)))
+    np.testing.assert_allclose(found.sd, sds, rtol=0.02)
     assert found.log_evidence == pytest.approx(truth, abs=5.0 * found.standard_error)
 
 
@@ -78,7 +78,7 @@ def test_missing_observations_are_skipped(proposal):
     truth, means, _ = kalman(y)
     found = particle_filter(space, y, num_particles=30, num_runs=2_000, seed=2)
     assert abs(in_errors(found, truth)) < 4.0
-    assert np.abs((found.mean["state"] - means) / found.mean_error["state"]).max() < 4.5
+    assert np.abs((found.mean - means) / found.mean_error).max() < 4.5
     listed = [None if np.isnan(value) else value for value in y]
     assert particle_filter(space, listed, num_particles=30, num_runs=2_000, seed=2).log_evidence == found.log_evidence
 
@@ -101,6 +101,53 @@ def test_intervals_cover():
     assert 0.93 < cover < 0.97, cover  # of 1,000 intervals: the share has a standard error of 0.007
 
 
+@pytest.mark.parametrize(
+    ("proposal", "passes"),
+    [
+        (
+            lambda time, state, observed: dist.Uniform((m := torch.zeros(1) if time == 0 else state) - 1.0, m + 1.0),
+            False,
+        ),
+        (lambda time, state, observed: dist.Normal(torch.zeros(1) if time == 0 else DECAY * state, 0.05), False),
+        (lambda time, state, observed: dist.Normal(torch.zeros(1) if time == 0 else DECAY * state, 1.5), True),
+        (optimal, True),
+    ],
+)
+def test_a_proposal_that_misses_a_part_of_the_model_fails_its_check(proposal, passes):
+    space = StateSpace(LEVEL.initial, LEVEL.transition, LEVEL.observation, proposal)
+    found = particle_filter(space, Y, num_particles=200, num_runs=100, seed=3)
+    check = found.checks[-1]
+    assert check.name == "evidence that the proposal misses"
+    assert check.passed is passes, check
+    assert ("whatever the model can draw" in found.advice) is not passes
+
+
+@pytest.mark.statistical
+def test_the_check_says_how_much_a_proposal_misses():
+    def uniform(time, state, observed):
+        return dist.Normal(torch.zeros(1), 1.0) if time == 0 else dist.Uniform(state - 1.0, state + 1.0)
+
+    found = particle_filter(
+        StateSpace(LEVEL.initial, LEVEL.transition, LEVEL.observation, uniform), Y, num_particles=1_000, seed=3
+    )
+    lost = kalman(Y)[0] - float(found.log_evidence)
+    assert lost > 8.0 * found.standard_error
+    assert 0.5 * lost < found.checks[-1].value < 2.0 * lost
+
+
+def test_a_sharp_proposal_where_the_model_seldom_draws_passes():
+    """The observation's noise is 1e-4: no draw of the model is near it, and none tells against the proposal."""
+
+    def sharp(time, state, observed):
+        mean, variance = (torch.zeros(1), 1.0) if time == 0 else (DECAY * state, DRIFT**2)
+        precision = 1.0 / variance + 1e8
+        return dist.Normal((mean / variance + observed * 1e8) / precision, precision**-0.5)
+
+    space = StateSpace(LEVEL.initial, LEVEL.transition, lambda time, state: dist.Normal(state, 1e-4), sharp)
+    found = particle_filter(space, Y, num_particles=100, num_runs=100, seed=3)
+    assert found.checks[-1].passed, found
+
+
 def inherited(log_weights, ancestors):
     children = log_weights.gather(1, ancestors)
     return children - children.logsumexp(1, keepdim=True)
@@ -116,7 +163,7 @@ def test_forgetting_to_reset_the_weights_is_seen(kept, monkeypatch):
     monkeypatch.setattr(module, "resample", forgetful)
     found = particle_filter(LEVEL, Y, num_particles=30, num_runs=4_000, seed=1)
     truth, means, _ = kalman(Y)
-    assert np.abs((found.mean["state"] - means) / found.mean_error["state"]).max() > 8.0
+    assert np.abs((found.mean - means) / found.mean_error).max() > 8.0
     if kept is inherited:
         assert abs(in_errors(found, truth)) > 8.0
 
@@ -131,7 +178,7 @@ def test_resampling_without_a_choice_by_weight_is_seen(monkeypatch):
 def test_one_particle_filter_step_by_step():
     """Without resampling the estimate is a mean of products of densities, at the very particles that were kept."""
     found = particle_filter(LEVEL, Y, num_particles=7, num_runs=3, threshold=0.0, keep_history=True, seed=6)
-    log_likelihood = norm.logpdf(Y[None, :, None], found.particles["state"], NOISE).cumsum(axis=1)
+    log_likelihood = norm.logpdf(Y[None, :, None], found.particles, NOISE).cumsum(axis=1)
     expected = np.log(np.exp(log_likelihood).mean(axis=2))
     np.testing.assert_allclose(found.run_log_evidence, expected, rtol=1e-10)
     weights = np.exp(log_likelihood - log_likelihood.max(axis=2, keepdims=True))
@@ -170,7 +217,7 @@ def test_draws_follow_the_filter():
     found = particle_filter(LEVEL, Y, num_particles=200, num_runs=100, keep_history=True, seed=8)
     _, means, sds = kalman(Y)
     for time in (0, 6, -1):
-        draws = found.draws(4_000, time=time, seed=time + 9)["state"]
+        draws = found.draws(4_000, time=time, seed=time + 9)
         assert abs(draws.mean() - means[time]) < 4.0 * sds[time] / math.sqrt(4_000)
     with pytest.raises(OptionError, match="keep_history"):
         particle_filter(LEVEL, Y, num_particles=9, num_runs=2).draws(5, time=3)
@@ -244,8 +291,8 @@ def test_the_step_without_particles_is_named():
     assert alive.passed is False
     assert "first at time 3" in alive.detail
     assert not found.passed
-    assert np.isfinite(found.mean["state"][:3]).all()
-    assert np.isnan(found.mean["state"][3:]).all()
+    assert np.isfinite(found.mean[:3]).all()
+    assert np.isnan(found.mean[3:]).all()
 
 
 def test_few_particles_fail_their_checks():
@@ -255,8 +302,13 @@ def test_few_particles_fail_their_checks():
     assert "smallest ESS" in failed
     assert "sd of log estimates between runs" in failed
     assert "more particles" in found.advice
+    assert found.advice.count("more particles") == 1
     text = repr(found)
     assert "NO (" in text
+    assert any(line.split() == ["runs", "200"] for line in text.splitlines())
+    few = particle_filter(LEVEL, surprising, num_particles=30, num_runs=20, seed=1)
+    assert few.advice.count("more particles") == 1
+    assert "num_runs=100" in few.advice
     assert "<table>" in found._repr_html_()
 
 
@@ -317,11 +369,13 @@ def test_faults_of_the_options_are_named():
         particle_filter(LEVEL, Y, num_particles=20, num_runs=1)
     with pytest.raises(ModelError, match="StateSpace transition: found float"):
         StateSpace(LEVEL.initial, 0.5, LEVEL.observation)
+    with pytest.raises(ModelError, match=r"initial: found Normal, wanted a function that returns one: lambda: \.\.\."):
+        StateSpace(dist.Normal(0.0, 1.0), LEVEL.transition, LEVEL.observation)
 
 
 def test_single_precision_is_kept():
     found = particle_filter(LEVEL, torch.tensor(Y, dtype=torch.float32), num_particles=50, num_runs=20, seed=1)
-    assert found.particles["state"].dtype == np.float32
+    assert found.particles.dtype == np.float32
     assert abs(found.log_evidence - kalman(Y)[0]) < 5.0 * found.standard_error
 
 

@@ -203,9 +203,16 @@ def test_a_missed_mode_shows_in_the_mean_weight():
     parts = dist.Normal(torch.tensor([0.0, 12.0], dtype=torch.float64), 1.0)
     mixture = dist.MixtureSameFamily(dist.Categorical(torch.tensor([0.5, 0.5], dtype=torch.float64)), parts)
     # half the mass is out of reach of these draws, but not of the density
-    found = estimate(Importance(dist.Laplace(ZERO, 0.8)), torch.tanh, mixture, 20_000)
-    assert check_of(found, "support").passed is True
-    assert check_of(found, "mean weight").passed is False
+    for method in (Importance, SelfNormalised):
+        found = estimate(method(dist.Laplace(ZERO, 0.8)), torch.tanh, mixture, 20_000)
+        assert check_of(found, "support").passed is True
+        assert check_of(found, "mean weight").passed is False
+        good = estimate(method(dist.StudentT(ZERO + 4.0, ZERO + 5.0, ZERO + 6.0)), torch.tanh, mixture, 20_000)
+        assert check_of(good, "mean weight").passed is True
+        assert all(check.passed for check in good.checks), good.checks
+    # a density of unknown scale has no mean weight to look at
+    unknown = estimate(SelfNormalised(dist.Laplace(ZERO, 0.8)), torch.tanh, mixture.log_prob, 20_000)
+    assert not any(check.name == "mean weight" for check in unknown.checks)
 
 
 def test_a_rare_event_is_reached_by_a_proposal_that_serves_it_alone():

@@ -45,6 +45,7 @@ def test_draws_by_name():
         (lambda z: 3.0, ["returned float", "tensor"]),
         (lambda z: torch.complex(z, z), ["complex"]),
         (lambda z: ["a"] * len(z), ["returned list"]),
+        (lambda z: z[:, None] * z[None, :], ["depends on how many draws there are", "(32,) for each of 32"]),
         (lambda z: z @ z @ z, ["raised RuntimeError", "(500,)"]),
     ],
 )
@@ -109,3 +110,10 @@ def test_a_shape_that_changes_is_refused():
         integrand(DRAWS[:50])
     with pytest.raises(DataError, match="wanted a function of draws"):
         Integrand(3)
+
+
+def test_messages_name_the_argument_and_the_variables_that_there_are():
+    with pytest.raises(DataError, match="event: 1 of 500 values are not finite"):
+        Integrand(lambda z: z.index_fill(0, torch.tensor(3), torch.nan), what="event")(DRAWS)
+    with pytest.raises(DataError, match="f: unknown variable 'm'; the valid ones, nearest first: mu, tau"):
+        Integrand(lambda d: d["m"])({"tau": DRAWS, "mu": DRAWS})

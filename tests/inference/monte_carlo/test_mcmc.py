@@ -9,6 +9,7 @@ import xarray as xr
 from ppl_models.errors import DataError, OptionError
 from ppl_models.inference.monte_carlo.integrand import Integrand
 from ppl_models.inference.monte_carlo.mcmc import MarkovChain
+from ppl_models.inference.monte_carlo.tails import NAME as TAILS
 from ppl_models.inference.monte_carlo.tree_source import TreeSource
 from ppl_models.workflow.expecting import expect
 
@@ -88,6 +89,42 @@ def test_one_chain_of_independent_draws_passes_and_one_that_drifts_fails():
     tree = chains(0.0, 1, 2_000)
     tree["posterior"]["x"][:] += np.linspace(0.0, 1.0, 2_000)[None, :, None]
     assert not expect(lambda d: d["x"][:, 0], tree).passed
+
+
+def tree_of(values):
+    return arviz_base.from_dict({"posterior": {"x": values[..., None]}})
+
+
+def failing(found):
+    return {check.name for check in found.checks if check.passed is not True}
+
+
+def test_tails_without_a_variance_do_not_pass():
+    """The planted fault: R-hat and ranks know nothing of the tails. x² of Student's t with 2.5 degrees: k = 0.8."""
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        found = expect(lambda d: d["x"][:, 0] ** 2, tree_of(rng.standard_t(2.5, (4, 1_000))))
+        assert failing(found) & {TAILS, "skewness of the estimate"}, seed
+        found = expect(lambda d: torch.exp(2.0 * d["x"][:, 0]), tree_of(rng.standard_normal((4, 500))))
+        assert failing(found) & {TAILS, "skewness of the estimate"}, seed
+
+
+@pytest.mark.parametrize(("phi", "num_draws"), [(0.0, 1_000), (0.5, 2_000), (0.9, 10_000)])
+def test_ordinary_chains_pass(phi, num_draws):
+    tree = chains(phi, 4, num_draws, seed=4)
+    for f in (lambda d: d["x"][:, 0], lambda d: d["x"][:, 0] ** 2):
+        found = expect(f, tree)
+        assert found.passed, found
+
+
+def test_skewness_is_that_of_the_mean_of_a_correlated_chain():
+    """Each draw ten times in a row: as skewed as the mean of the single draws, not a root of ten less."""
+    single = np.random.default_rng(0).exponential(size=(4, 500))
+    once, often = (
+        next(c for c in expect(first, tree_of(v)).checks if c.name == "skewness of the estimate")
+        for v in (single, np.repeat(single, 10, axis=1))
+    )
+    assert often.value == pytest.approx(once.value, rel=0.3)
 
 
 def test_a_constant_has_no_error_and_few_draws_none_that_is_known():

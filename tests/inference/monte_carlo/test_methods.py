@@ -12,6 +12,8 @@ from ppl_models.inference.monte_carlo.distribution_source import DistributionSou
 from ppl_models.inference.monte_carlo.integrands import INTEGRANDS
 from ppl_models.inference.monte_carlo.registry import METHODS, choose_method
 from ppl_models.inference.monte_carlo.sources import SamplerSource
+from ppl_models.inference.monte_carlo.strata import Strata
+from ppl_models.workflow.expecting import expect
 from tests.inference.monte_carlo.running import estimate, many_runs
 
 FOUNDING, EXPONENTIAL = INTEGRANDS["founding"], INTEGRANDS["exponential"]
@@ -203,3 +205,85 @@ def test_what_is_exact_but_for_rounding_is_trusted(method):
     found = estimate(method, known.f, known.q, 16_384)
     np.testing.assert_allclose(found.value, known.exact, rtol=1e-12)
     assert all(check.passed for check in found.checks)
+
+
+def skewness_check(found, name="skewness of the estimate"):
+    return next(check for check in found.checks if check.name == name)
+
+
+def test_control_variates_are_judged_by_what_they_leave():
+    """Controls that know the middle of f and not its tail leave a few draws that carry the error."""
+
+    def f(z):
+        return 20.0 * torch.tanh(z) + 20.0 * (z > 3.0)
+
+    found = estimate("control_variates", f, EXPONENTIAL.q, 2_000, controls=[(torch.tanh, 0.0)])
+    plain = estimate("plain", f, EXPONENTIAL.q, 2_000)
+    assert skewness_check(plain).passed is True
+    assert skewness_check(found).passed is not True
+
+
+def test_residuals_are_those_of_the_other_folds():
+    q = dist.Independent(dist.Normal(torch.zeros(5, dtype=torch.float64), 1.0), 1)
+    found = [
+        estimate("control_variates", lambda z: torch.exp(0.5 * z.sum(-1)), q, 400, seed=seed) for seed in range(20)
+    ]
+    assert not any(skewness_check(each).passed for each in found)
+
+
+def test_more_controls_than_draws_can_bear_are_flagged():
+    orders = torch.arange(1, 21)
+    controls = [(lambda z: torch.cos(z[:, None] * orders), np.exp(-0.5 * orders.numpy() ** 2))]
+    for count, passed in ((100, None), (4_000, True)):
+        found = estimate("control_variates", lambda z: torch.sin(z) + z**2 / 3, FOUNDING.q, count, controls=controls)
+        flagged = [check.passed for check in found.checks if check.name == "control variates"]
+        assert flagged == ([None] if passed is None else [])
+
+
+@pytest.mark.parametrize("method", ["plain", *STEERING])
+def test_a_thousand_draws_of_a_bounded_function_are_trusted(method):
+    found = estimate(method, FOUNDING.f, FOUNDING.q, 1_000)
+    assert all(check.passed for check in found.checks), found.checks
+
+
+@pytest.mark.parametrize(
+    ("method", "num_draws", "options"),
+    [("antithetic", 401, {}), ("stratified", 1_024, {}), ("stratified", 2_048, {"num_strata": 512})],
+)
+def test_the_few_draws_behind_an_unbounded_function_are_seldom_trusted(method, num_draws, options):
+    """Before, most of these runs passed, and 86 % of the intervals of those held the truth."""
+    found = many_runs(method, EXPONENTIAL.f, EXPONENTIAL.q, num_draws, 100, **options)
+    assert np.mean([all(check.passed for check in each.checks) for each in found]) < 0.25
+
+
+@pytest.mark.parametrize(("num_replicates", "passed"), [(4, None), (8, None), (32, True)])
+def test_few_replicates_do_not_show_their_skewness(num_replicates, passed):
+    found = estimate("quasi", FOUNDING.f, FOUNDING.q, 4_096, num_replicates=num_replicates)
+    assert skewness_check(found, "skewness over replicates").passed is passed
+
+
+def test_moments_within_strata_are_those_about_their_own_means():
+    strata, random = Strata(3, 1), np.random.default_rng(5)
+    cells = np.sort(random.integers(0, 3, 600))
+    values = random.gamma(2.0, size=600) * 1e-3 + 100.0 * cells
+    for part in np.split(np.arange(600), [150, 155, 420]):
+        strata.add(torch.as_tensor(cells[part]), torch.as_tensor(values[part]))
+    counts, mean, variance, central = strata.moments()
+    for cell in range(3):
+        own = values[cells == cell]
+        assert counts[cell] == len(own)
+        np.testing.assert_allclose([mean[cell], variance[cell]], [own.mean(), own.var(ddof=1)], rtol=1e-8)
+        wanted = [((own - own.mean()) ** order).mean() for order in range(2, 7)]
+        np.testing.assert_allclose(central[:, cell], wanted, rtol=1e-6)
+
+
+def test_a_wrong_mean_of_a_control_is_noticed():
+    normal = dist.Normal(0.0, 1.0)
+    right, wrong = (
+        expect(torch.exp, normal, 10_000, method="control_variates", controls=[(lambda z: z, mean)], seed=1)
+        for mean in (0.0, 1.0)
+    )
+    named = [{check.name: check.passed for check in found.checks} for found in (right, wrong)]
+    assert named[0]["means of the controls"] is True
+    assert named[1]["means of the controls"] is False
+    assert "exact mean of that control" in str(wrong)

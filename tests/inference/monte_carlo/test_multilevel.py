@@ -5,10 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.stats import norm
 
 from ppl_models.errors import DataError, OptionError
 from ppl_models.inference.monte_carlo.coupled_paths import CoupledEuler, geometric_brownian_motion
 from ppl_models.inference.monte_carlo.integrand import Integrand
+from ppl_models.inference.monte_carlo.moments import SPREAD
 from ppl_models.inference.monte_carlo.multilevel import Multilevel
 from ppl_models.inference.monte_carlo.sources import SamplerSource
 from ppl_models.program import isolated
@@ -106,8 +108,8 @@ def test_intervals_cover():
     found = []
     with isolated(seed=1):
         for _ in range(500):
-            run = Multilevel(pilot_draws=100).start(Integrand(torch.square), SamplerSource(known), 0)
-            run.extend(2_000)
+            run = Multilevel().start(Integrand(torch.square), SamplerSource(known), 0)
+            run.extend(10_000)
             found.append(run.estimate())
     values, errors, freedom = zip(*((e.value, e.standard_error, e.degrees_of_freedom) for e in found), strict=True)
     share = covered(values, errors, 1.0, np.array(freedom))
@@ -148,6 +150,40 @@ def test_too_few_levels_leave_a_weak_error_that_is_said():
     # X_2 has the mean 1/4; the stated error holds it
     assert abs(found.value - 0.25) < 5.0 * float(found.evidence["monte_carlo_error"])
     assert 0.2 < found.standard_error < 0.4
+
+
+def above(price):
+    return (price > 150.0).double()
+
+
+ABOVE = float(norm.cdf((math.log(100.0 / 150.0) + 0.05 - 0.02) / 0.2))
+
+
+def test_a_level_whose_pilots_show_no_change_is_not_taken_for_nothing():
+    """The planted fault: a digital payoff, whose differences are mostly zero, and by their pilots alone all of them."""
+    found = [expect(above, PRICE, 30_000, method="multilevel", seed=seed) for seed in range(12)]
+    assert not any(e.passed and abs(e.estimate - ABOVE) > 4.0 * e.standard_error for e in found)
+    # 95 % intervals: more than 3 of 12 miss with a probability of 2e-3
+    assert sum(e.interval[0] <= ABOVE <= e.interval[1] for e in found) >= 9
+    assert any(check_of(e, "draws with a change").passed is None for e in found)
+    assert all(float(e.evidence["bias"]) > 0.0 for e in found)
+
+
+def test_a_wanted_error_is_not_met_by_levels_that_were_not_seen():
+    """At seed 8 the pilots of the coarsest level are all zero."""
+    for seed in (0, 8):
+        found = expect(above, PRICE, target_error=2e-3, method="multilevel", seed=seed)
+        assert found.status == "met"
+        assert abs(found.estimate - ABOVE) < 4.0 * found.standard_error
+        assert min(found.evidence["draws"]) > 200
+
+
+def test_ordinary_prices_pass_and_a_constant_says_that_it_is_one():
+    found = [expect(call, PRICE, 30_000, method="multilevel", seed=seed) for seed in range(5)]
+    assert all(e.passed for e in found), found
+    still = expect(torch.ones_like, PRICE, 3_000, method="multilevel")
+    assert check_of(still, SPREAD).passed is None
+    assert still.standard_error == 0.0
 
 
 def test_several_outputs_are_estimated_together():

@@ -61,3 +61,8 @@ def test_few_draws_and_equal_values_are_no_pass():
     (check,) = of(np.zeros(5_000)).checks()
     assert check.passed is None
     assert "all 5,000 values are equal" in check.detail
+
+
+def test_advice_leaves_the_target_as_it_is():
+    (check,) = of(np.random.default_rng(9).pareto(1.2, size=50_000)).checks()
+    assert check.advice == "take method='importance' with a heavier proposal, or another f"

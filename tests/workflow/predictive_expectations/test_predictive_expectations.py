@@ -182,3 +182,31 @@ def test_mistakes_are_named(fits):
         best_action(fit, lambda d, a: d["mu"], [1.0], num_draws=200)
     with pytest.raises(DataError, match="wanted one"):
         best_action(fit, lambda d, a: d["y"], [1.0, 2.0], num_draws=200)
+
+
+def test_messages_name_the_argument_and_the_names_that_there_are(fits):
+    fit = fits["exact"]
+    with pytest.raises(DataError, match="event: unknown variable 'm'; the valid ones, nearest first: mu, double, y"):
+        probability(fit, lambda d: d["m"] > 0, num_draws=200)
+    with pytest.raises(DataError, match=r"event: .*d\['y'\], not d\.y"):
+        probability(fit, lambda d: d.y > 0, num_draws=200)
+    with pytest.raises(DataError, match=r"loss: .* not finite"):
+        best_action(fit, lambda d, a: d["mu"] * np.nan, [0.0, 1.0], num_draws=200)
+
+
+@pytest.mark.parametrize("which", ["exact", "shifted"])
+def test_losses_that_differ_by_rounding_alone_are_equal(fits, which):
+    def loss(draws, action):
+        return 1000.1 + 1e-12 * (draws["mu"] + action)
+
+    found = best_action(fits[which], loss, [0.0, 1.0], num_draws=1_000)
+    assert found.dominated_by == "monte carlo"
+    np.testing.assert_array_equal(found.guide_error, 0.0)
+    assert found.chance_of_other == 0.5
+    checks = {check.name: check for check in found.checks}
+    assert checks["k-hat of the losses"].passed
+    assert checks["ranking"].passed is None
+    # a loss that does vary is judged beside one that does not
+    mixed = best_action(fits[which], lambda d, a: 1000.1 + a * d["mu"] ** 2, [0.0, 1.0], num_draws=1_000)
+    assert next(check for check in mixed.checks if check.name == "k-hat of the losses").value > 0.0
+    assert mixed.best == "0.0"
