@@ -75,3 +75,24 @@ def check_html(checks: Sequence[Check]) -> str:
     header = "".join(f"<th>{name}</th>" for name in ("", "check", "value", "limit", "detail", "advice"))
     rows = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in cells)
     return f"<table><tr>{header}</tr>{rows}</table>"
+
+
+def all_passed(checks: Sequence[Check]) -> bool:
+    """Whether there are checks and every one of them is passed; one that could not be measured is not."""
+    return bool(checks) and all(check.passed is True for check in checks)
+
+
+def not_passed(checks: Sequence[Check]) -> list[Check]:
+    """Those that failed or could not be measured."""
+    return [check for check in checks if check.passed is not True]
+
+
+def advice_of(checks: Sequence[Check]) -> str:
+    """What to do about the checks that did not pass, each once; empty where all did."""
+    return "; ".join(dict.fromkeys(check.advice for check in not_passed(checks) if check.advice))
+
+
+def passed_text(checks: Sequence[Check]) -> str:
+    """Whether all passed; if not, which did not, and what to do."""
+    names = ", ".join(check.name for check in not_passed(checks))
+    return "yes" if all_passed(checks) else f"NO ({names}): {advice_of(checks)}"

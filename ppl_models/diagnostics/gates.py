@@ -8,7 +8,7 @@ import xarray as xr
 from arviz_stats.base import array_stats
 from numpy.typing import ArrayLike, NDArray
 
-from ppl_models.checks import Check
+from ppl_models.checks import Check, all_passed
 from ppl_models.diagnostics.deviations import is_constant
 from ppl_models.diagnostics.labelled import LabelledDraws, labelled_draws
 
@@ -43,7 +43,7 @@ def baseline_gates(posterior: xr.Dataset, diverging: ArrayLike | None = None) ->
 
 def gates_passed(gates: Sequence[Check]) -> bool:
     """Whether there are gates and every one of them is passed; one that could not be measured is not."""
-    return bool(gates) and all(gate.passed is True for gate in gates)
+    return all_passed(gates)
 
 
 def _convergence(draws: LabelledDraws) -> tuple[Check, ...]:

@@ -26,7 +26,7 @@ from ppl_models.posterior import (
     make_tree,
     predictive_draws,
 )
-from ppl_models.program import Data, Program, build_program
+from ppl_models.program import Data, Program, with_data
 from ppl_models.program.estimators import make_estimator
 from ppl_models.seeds import check_seed, child_seed
 
@@ -174,14 +174,7 @@ class Fit:
         values, _ = self._latent_draws(num_draws, check_seed(seed))
         program, labels, group = self.program, self.labels.of_program(self.program), "posterior_predictive"
         if data is not None:
-            program = build_program(
-                program.model,
-                data,
-                dtype=program.dtype,
-                parameters=program.parameters,
-                device=program.device,
-                batched=program.batched,
-            )
+            program = with_data(program, data)
             labels, group = _labels_of_new_data(self.labels, program), "predictions"
         draws = predictive_draws(program, values, child_seed(seed, "predict"))
         groups = {group: {name: _one_chain(value) for name, value in draws.items()}}

@@ -6,7 +6,7 @@ from ppl_models.program.first_run import check_guide_covers, first_run
 from ppl_models.program.isolation import isolated
 from ppl_models.program.parameters import Parameters
 from ppl_models.program.placed import PlacedProgram, placed
-from ppl_models.program.program import Program, build_program
+from ppl_models.program.program import Program, build_program, with_data
 from ppl_models.program.sites import Site, Sites
 
 __all__ = [
@@ -25,4 +25,5 @@ __all__ = [
     "map_draws",
     "placed",
     "prepare_arguments",
+    "with_data",
 ]

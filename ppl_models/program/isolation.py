@@ -22,8 +22,8 @@ def forked_random(device: torch.device = CPU) -> AbstractContextManager[None]:
 
 
 def seed_torch(seed: int) -> None:
-    """Seed torch's generator for the default device, and that of the CPU."""
-    if torch.get_default_device().type == "cpu":
+    """Seed torch's generator for the CPU, and those of other devices where one is in use."""
+    if torch.get_default_device().type == "cpu" and not torch.cuda.is_initialized():
         # torch.manual_seed writes down the call stack for a CUDA that may never come, which takes a millisecond.
         torch.default_generator.manual_seed(seed)
     else:
@@ -68,7 +68,9 @@ def isolated(
         if full_data:
             stack.enter_context(_whole_plates())
         if seed is not None:
-            pyro.set_rng_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed)  # noqa: NPY002
+            seed_torch(seed)
         yield
 
 

@@ -245,6 +245,22 @@ def build_program(
     )
 
 
+def with_data(program: Program, data: Data) -> Program:
+    """The same model on other data, with the program's parameters, dtype and device.
+
+    Raises:
+        DataError, ModelError: as `build_program`.
+    """
+    return build_program(
+        program.model,
+        data,
+        dtype=program.dtype,
+        parameters=program.parameters,
+        device=program.device,
+        batched=program.batched,
+    )
+
+
 def _enumerated(model: Callable, sites: Sites) -> Callable:
     return Enumerate(first_available_dim=-1 - sites.max_plate_nesting)(model)
 

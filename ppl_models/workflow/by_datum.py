@@ -8,10 +8,7 @@ from typing import Any
 import numpy as np
 import pyro.poutine as poutine
 import torch
-from pyro.distributions import Delta, Independent
-from pyro.distributions.util import scale_and_mask
 from pyro.poutine.trace_struct import Trace
-from pyro.poutine.util import site_is_subsample
 
 from ppl_models.diagnostics import Check, check_khat_by_datum, khat_limit
 from ppl_models.diagnostics.by_datum import NAME
@@ -20,7 +17,7 @@ from ppl_models.inference import Fit
 from ppl_models.options import check_count
 from ppl_models.program import map_draws
 from ppl_models.program.handlers import FromValues
-from ppl_models.program.nodes import nodes_of
+from ppl_models.program.nodes import is_point, nodes_of, sites_of, summed
 from ppl_models.seeds import check_seed, child_seed
 
 Frames = frozenset[tuple[str, int]]
@@ -121,8 +118,8 @@ def _local_plates(fit: Fit) -> LocalPlates:
         sizes = {site.name: (site.unconstrained_shape or site.shape).numel() for site in inside}
         found = sum(
             sizes.get(name) or node["value"].numel()
-            for name, node in _sites(guide).items()
-            if frames <= _frames(node) and not _is_point(node["fn"])
+            for name, node in sites_of(guide).items()
+            if frames <= _frames(node) and not is_point(node["fn"])
         )
         reason = _obstacle(fit, nodes, frames)
         if not reason and found != sum(sizes.values()):
@@ -169,20 +166,11 @@ def _log_ratios(fit: Fit, plates: Mapping[str, Frames]) -> dict[str, torch.Tenso
         axes = sorted(axis for _, axis in frames)
         total: Any = 0.0
         for sign, trace in zip((1.0, -1.0), traces, strict=True):
-            for node in _sites(trace).values():
+            for node in sites_of(trace).values():
                 if frames <= _frames(node):
-                    total = total + sign * _by_element(node, axes)
+                    total = total + sign * summed(node, node["fn"].log_prob(node["value"]), axes)
         found[name] = total.reshape(-1)
     return found
-
-
-def _sites(trace: Trace) -> dict[str, Any]:
-    """The sites that have a density."""
-    return {
-        name: node
-        for name, node in nodes_of(trace).items()
-        if node["type"] == "sample" and not site_is_subsample(node) and not node["infer"].get("_deterministic")
-    }
 
 
 def _frames(node: Any) -> Frames:
@@ -191,23 +179,6 @@ def _frames(node: Any) -> Frames:
 
 def _name(frames: Iterable[tuple[str, int]]) -> str:
     return ", ".join(name for name, _ in sorted(frames, key=lambda frame: frame[1]))
-
-
-def _is_point(fn: Any) -> bool:
-    while isinstance(fn, Independent):
-        fn = fn.base_dist
-    return isinstance(fn, Delta)
-
-
-def _by_element(node: Any, axes: list[int]) -> torch.Tensor:
-    """A site's log density, summed over all axes but these, which come in order."""
-    log_prob = scale_and_mask(node["fn"].log_prob(node["value"]), scale=node["scale"], mask=node["mask"])
-    sizes = {frame.dim: frame.size for frame in node["cond_indep_stack"] if frame.vectorized}
-    batch = [sizes.get(axis, 1) for axis in range(min(sizes), 0)]
-    log_prob = log_prob.expand(torch.broadcast_shapes(log_prob.shape, node["fn"].batch_shape, batch))
-    others = [axis for axis in range(-log_prob.dim(), 0) if axis not in axes]
-    summed = log_prob.sum(others, keepdim=True) if others else log_prob
-    return summed.reshape([log_prob.shape[axis] for axis in axes])
 
 
 def _labels(fit: Fit, name: str, frames: Frames) -> list[str]:

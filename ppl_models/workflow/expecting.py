@@ -1,20 +1,19 @@
 """Estimate the expectation of a function, with an error bar that is checked."""
 
-import random
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 from torch.distributions import Distribution
 
 from ppl_models.errors import DataError, OptionError
 from ppl_models.inference.fit_result import Fit
+from ppl_models.inference.intervals import interval_of
 from ppl_models.inference.monte_carlo.distribution_source import DistributionSource
-from ppl_models.inference.monte_carlo.expectation import Expectation, interval_of, plain_value
+from ppl_models.inference.monte_carlo.expectation import Expectation, plain_value
 from ppl_models.inference.monte_carlo.fit_source import FitSource
 from ppl_models.inference.monte_carlo.integrand import Integrand
 from ppl_models.inference.monte_carlo.method import Estimate, Method, Run
@@ -93,8 +92,7 @@ def expect(
     usual = NUM_DRAWS if source.independent else sys.maxsize
     count = usual if num_draws is None else check_count("num_draws", num_draws, least=2)
     chosen = choose_method(method, source, options)
-    with isolated():
-        _seed_all(child_seed(seed, "expect"))
+    with isolated(seed=child_seed(seed, "expect")):
         run = chosen.start(integrand, source, seed)
         if target is None:
             run.extend(count)
@@ -133,16 +131,6 @@ def as_source(q: Any) -> Source:
         f"q: found {type(q).__name__}, wanted a torch or Pyro distribution, a fit, a DataTree of draws, or a function "
         "that takes a number of draws and returns them."
     )
-
-
-def _seed_all(seed: int) -> None:
-    """Seed the three generators; torch's for the CPU alone where no other has been used, which takes less long."""
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002
-    if torch.cuda.is_initialized():
-        torch.manual_seed(seed)
-    else:
-        torch.default_generator.manual_seed(seed)
 
 
 def _until(run: Run, target: float, budget: int) -> tuple[Estimate, str]:

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import expit
 from scipy.stats import t as student
 
-from ppl_models.checks import Check
+from ppl_models.checks import Check, all_passed
 from ppl_models.errors import DataError, OptionError
 from ppl_models.inference.evidence.result import CONFIDENCE, Evidence
 from ppl_models.versions import versions
@@ -41,7 +41,7 @@ class BayesFactor:
     @property
     def passed(self) -> bool:
         """Whether every check of both evidences did; where not, `advice` says what to do."""
-        return bool(self.checks) and all(check.passed is True for check in self.checks)
+        return all_passed(self.checks)
 
     @property
     def advice(self) -> str:

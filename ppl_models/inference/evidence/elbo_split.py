@@ -5,16 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pyro.distributions import Delta, Independent
-from pyro.distributions.util import scale_and_mask
-from pyro.poutine.trace_struct import Trace
-from pyro.poutine.util import site_is_subsample
 from torch.distributions import constraints, kl_divergence
 
 from ppl_models.errors import ModelError
 from ppl_models.program import Program
 from ppl_models.program.estimators.drawing import draw, model_trace
-from ppl_models.program.nodes import nodes_of
+from ppl_models.program.nodes import is_point, sites_of, summed
 
 UNCONSTRAINED = "_unconstrained"
 """What automatic mean-field guides append to a latent's name for the site at which they draw it."""
@@ -56,8 +52,8 @@ def split_of_elbo(program: Program, guide: Callable[..., Any], *, closed_form: b
             "Marginalise by hand with a mixture distribution (pyro.distributions.MixtureSameFamily)."
         )
     guide_trace = draw(program, guide)
-    model = _sites(model_trace(program, guide_trace))
-    drawn = _sites(guide_trace)
+    model = sites_of(model_trace(program, guide_trace))
+    drawn = sites_of(guide_trace)
     latents = [name for name, node in model.items() if not node["is_observed"]]
     frames = [_frames(node) for node in model.values() if node["is_observed"]]
     shared = set.intersection(*map(set, frames)) if frames else set()
@@ -78,7 +74,7 @@ def terms_of(program: Program, guide: Callable[..., Any], split: ElboSplit) -> d
         divergence of all others, of shape ().
     """
     guide_trace = draw(program, guide)
-    model, drawn = _sites(model_trace(program, guide_trace)), _sites(guide_trace)
+    model, drawn = sites_of(model_trace(program, guide_trace)), sites_of(guide_trace)
     zero = torch.zeros((), dtype=program.dtype, device=program.device)
     found: dict[str, Any] = {
         "reconstruction": zero.expand(split.shape),
@@ -90,7 +86,8 @@ def terms_of(program: Program, guide: Callable[..., Any], split: ElboSplit) -> d
         if term == "divergence":
             inside = split.has_local and set(split.axes) <= set(_frames(node))
             term = "local" if inside else "global"
-        found[term] = found[term] + _summed(node, values, split.axes if term != "global" else ())
+        axes = split.axes if term != "global" else ()
+        found[term] = found[term] + summed(node, values, [axis for _, axis in axes])
 
     for name in split.closed_form:
         node = _drawn_at(name, drawn)
@@ -112,36 +109,15 @@ def _log_prob(node: Any) -> torch.Tensor:
     return node["fn"].log_prob(node["value"])
 
 
-def _sites(trace: Trace) -> dict[str, Any]:
-    """The sites that have a density."""
-    return {
-        name: node
-        for name, node in nodes_of(trace).items()
-        if node["type"] == "sample" and not site_is_subsample(node) and not node["infer"].get("_deterministic")
-    }
-
-
 def _frames(node: Any) -> Axes:
     stack = node.get("cond_indep_stack", ())
     return tuple((frame.name, frame.dim) for frame in stack if frame.vectorized)
 
 
-def _summed(node: Any, values: torch.Tensor, axes: Axes) -> torch.Tensor:
-    """Terms of a site, scaled and masked, summed over all axes but these, which come in order."""
-    values = scale_and_mask(values, scale=node["scale"], mask=node["mask"])
-    sizes = {frame.dim: frame.size for frame in node["cond_indep_stack"] if frame.vectorized}
-    batch = [sizes.get(axis, 1) for axis in range(min(sizes, default=0), 0)]
-    values = values.expand(torch.broadcast_shapes(values.shape, node["fn"].batch_shape, batch))
-    kept = [axis for _, axis in axes]
-    others = [axis for axis in range(-values.dim(), 0) if axis not in kept]
-    summed = values.sum(others, keepdim=True) if others else values
-    return summed.reshape([values.shape[axis] for axis in kept])
-
-
 def _drawn_at(name: str, drawn: dict[str, Any]) -> Any | None:
     """The site at which a guide draws a latent: of its name, or of its unconstrained value; None for others."""
     own = drawn.get(name)
-    if own is not None and not _is_point(own["fn"]):
+    if own is not None and not is_point(own["fn"]):
         return own
     return drawn.get(name + UNCONSTRAINED)
 
@@ -169,9 +145,3 @@ def _is_real(support: Any) -> bool:
     while hasattr(support, "base_constraint"):
         support = support.base_constraint
     return support is constraints.real
-
-
-def _is_point(fn: Any) -> bool:
-    while isinstance(fn, Independent):
-        fn = fn.base_dist
-    return isinstance(fn, Delta)

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from scipy.special import logsumexp
 
-from ppl_models.checks import Check, check_html, check_lines
+from ppl_models.checks import Check, all_passed, check_html, check_lines
 from ppl_models.errors import OptionError
 from ppl_models.inference.evidence.preconditions import check_observed, check_proper
 from ppl_models.inference.fit_result import Fit
@@ -60,7 +60,7 @@ class ImportanceBound:
     @property
     def passed(self) -> bool:
         """Whether the tails of the weights allow an error."""
-        return bool(self.checks) and all(check.passed is True for check in self.checks)
+        return all_passed(self.checks)
 
     def _title(self) -> str:
         data = "everything together" if self.by_datum.ndim == 1 else f"the sum of {self.by_datum[0].size:,} data"

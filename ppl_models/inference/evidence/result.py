@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ppl_models.checks import Check, check_html, check_lines
+from ppl_models.checks import Check, advice_of, all_passed, check_html, check_lines, passed_text
 
 CONFIDENCE = 0.95
 
@@ -82,13 +82,12 @@ class Evidence:
     @property
     def passed(self) -> bool:
         """Whether every check did; where not, `advice` says what to do."""
-        return bool(self.checks) and all(check.passed is True for check in self.checks)
+        return all_passed(self.checks)
 
     @property
     def advice(self) -> str:
         """What to do about the checks that did not pass; empty where all did."""
-        found = dict.fromkeys(check.advice for check in self.checks if check.passed is not True and check.advice)
-        return "; ".join(found)
+        return advice_of(self.checks)
 
     @property
     def seed(self) -> int:
@@ -101,12 +100,11 @@ class Evidence:
         return self.config["versions"]
 
     def _rows(self) -> list[tuple[str, str]]:
-        failed = ", ".join(check.name for check in self.checks if check.passed is not True)
         return [
             ("method", self.method),
             ("log p", self._estimate()),
             *self._bounds(),
-            ("passed", "yes" if self.passed else f"NO ({failed}): {self.advice}"),
+            ("passed", passed_text(self.checks)),
             ("draws", f"{self.num_draws:,}"),
             ("seconds", f"{self.seconds:.1f}"),
         ]

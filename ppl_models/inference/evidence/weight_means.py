@@ -2,7 +2,8 @@
 
 import numpy as np
 from scipy.special import expit, logsumexp
-from scipy.stats import t as student
+
+from ppl_models.inference.intervals import interval_of
 
 BISECTIONS = 80
 
@@ -100,6 +101,5 @@ def _bias_of_root(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def interval(estimate: np.ndarray, error: np.ndarray, count: int, confidence: float) -> np.ndarray:
     """Ends of a confidence interval by Student's t with `count` - 1 degrees of freedom, shape (2, *datum)."""
-    reach = student.ppf(0.5 + 0.5 * confidence, max(count - 1, 1)) * error
     with np.errstate(invalid="ignore"):
-        return np.stack([estimate - reach, estimate + reach])
+        return interval_of(estimate, error, max(count - 1, 1), confidence)

@@ -116,7 +116,7 @@ class Moments:
         if effective is not None:
             widened = np.sqrt(self.count / np.broadcast_to(effective, self.mean.shape).reshape(-1)[moving])
             skewness, mcse = skewness * widened, mcse * widened
-        detail = f"of {self.count:,} {what}"
+        detail = f"{self.count:,} {what}"
         return (check_skewness(skewness, detail, mcse, "" if self.count >= least else f"wanted {least:,}"),)
 
 
@@ -171,7 +171,7 @@ def check_skewness(
 
     Args:
         skewness: of the estimate, not of single values, for each output.
-        detail: what it comes from.
+        detail: what it comes from, as "1,000 values".
         mcse: standard error of the skewness, likewise; None where it is left out.
         too_few: how many were wanted, where there are too few to show it; the check is then at best open.
         advice: what to do.
@@ -183,8 +183,8 @@ def check_skewness(
     place = int(np.argmax(np.where(failed, size, -1.0) if failed.any() else bound))
     passed = False if failed.any() else True if bound[place] <= SKEWED and not too_few else None
     if too_few:
-        found = f"{detail}; {too_few}"
+        found = f"of {detail}; {too_few}"
     else:
-        found = detail if passed else f"few {detail} carry the mean".replace("few of", "few of the")
+        found = f"of {detail}" if passed else f"few of the {detail} carry the mean"
     stated = math.nan if mcse is None else float(error[place])
     return Check(SKEWNESS, float(size[place]), SKEWED, passed, "" if passed else advice, stated, found)

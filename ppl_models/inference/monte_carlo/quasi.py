@@ -125,6 +125,6 @@ def _skewness(means: Float64Array) -> tuple[Check, ...]:
         return ()
     skewness = (rest[:, moving] ** 3).mean(0) / second[moving] ** 1.5 / math.sqrt(len(means))
     too_few = "" if len(means) >= LEAST_REPLICATES else f"wanted {LEAST_REPLICATES}"
-    found = check_skewness(skewness, f"of {len(means)} replicates", None, too_few, "raise num_replicates")
+    found = check_skewness(skewness, f"{len(means)} replicates", None, too_few, "raise num_replicates")
     # the skewness of so few is itself uncertain
     return (replace(found, name=REPLICATES, passed=found.passed or None),)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -82,9 +83,9 @@ class SelfNormalised:
         distribution = getattr(source, "distribution", None)
         known = distribution if isinstance(distribution, Distribution) else None
         proposal = check_proposal(self.proposal, self.name, known)
-        if isinstance(distribution, Distribution):
-            target: LogDensity = lambda draws: log_density(distribution, draws)  # noqa: E731
-            covered, unreached = check_covered(drawn(distribution, NUM_PROBES), proposal, None)
+        if known is not None:
+            target: LogDensity = partial(log_density, known)
+            covered, unreached = check_covered(drawn(known, NUM_PROBES), proposal, None)
         elif isinstance(source, SamplerSource):
             target = _checked(source.sampler)
             covered = check_probed(drawn(proposal, NUM_PROBES), proposal, target)

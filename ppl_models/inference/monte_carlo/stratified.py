@@ -160,7 +160,7 @@ class _StratifiedRun:
                 *self.tails.checks(),
                 check_skewness(
                     np.where(moving, skewness, 0.0),
-                    f"of {self.num_draws:,} draws",
+                    f"{self.num_draws:,} draws",
                     np.where(moving, mcse, 0.0),
                     too_few if moving.any() else "",
                 ),

@@ -11,8 +11,8 @@ from pyro.poutine.trace_struct import Trace
 from ppl_models.errors import OptionError
 from ppl_models.program.estimators.drawing import Target, is_enumerated, latents_of, model_trace, objective, own_part
 from ppl_models.program.estimators.expected import Expected
-from ppl_models.program.estimators.weights import axes_of, by_datum, scale_of, shared_frames, sites_of
-from ppl_models.program.nodes import nodes_of
+from ppl_models.program.estimators.weights import axes_of, by_datum, scale_of, shared_frames
+from ppl_models.program.nodes import nodes_of, sites_of
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pyro.distributions.util import scale_and_mask
 from pyro.poutine.indep_messenger import CondIndepStackFrame
 from pyro.poutine.trace_struct import Trace
-from pyro.poutine.util import site_is_subsample
 
 from ppl_models.errors import OptionError
 from ppl_models.program.estimators.drawing import Guide, Target, draw, is_enumerated, log_p, log_q, model_trace
 from ppl_models.program.estimators.expected import Expected
-from ppl_models.program.nodes import nodes_of
+from ppl_models.program.nodes import sites_of, summed
 from ppl_models.program.program import Program
 
 
@@ -69,15 +67,6 @@ def _joint(log_weight: torch.Tensor) -> Weights:
     return Weights(log_weight, torch.ones_like(log_weight))
 
 
-def sites_of(trace: Trace) -> dict[str, Any]:
-    """The sites that have a density."""
-    return {
-        name: node
-        for name, node in nodes_of(trace).items()
-        if node["type"] == "sample" and not site_is_subsample(node) and not node["infer"].get("_deterministic")
-    }
-
-
 def axes_of(frames: set[CondIndepStackFrame]) -> list[int]:
     """The axes of plates, counted from the right of batch shapes, in order."""
     return sorted(frame.dim for frame in frames if frame.dim is not None)
@@ -92,12 +81,8 @@ def shared_frames(nodes: list[Any]) -> set[CondIndepStackFrame]:
 
 
 def by_datum(node: Any, axes: list[int]) -> torch.Tensor:
-    """A site's log density, summed over all axes but these, which come in order."""
-    log_prob = scale_and_mask(node["fn"].log_prob(node["value"]), mask=node["mask"])
-    log_prob = log_prob.expand(torch.broadcast_shapes(log_prob.shape, node["fn"].batch_shape))
-    others = [axis for axis in range(-log_prob.dim(), 0) if axis not in axes]
-    summed = log_prob.sum(others, keepdim=True) if others else log_prob
-    return summed.reshape([log_prob.shape[axis] for axis in axes])
+    """A site's log density, unscaled, summed over all axes but these, which come in order."""
+    return summed(node, node["fn"].log_prob(node["value"]), axes, scaled=False)
 
 
 def scale_of(*traces: Trace) -> Any:

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 import xarray as xr
 
-from ppl_models.diagnostics import Check, Moments, gates_passed
+from ppl_models.checks import all_passed
+from ppl_models.diagnostics import Check, Moments
 from ppl_models.inference import Fit
 from ppl_models.seeds import child_seed
 from ppl_models.workflow.correction.proposals import Proposals, propose
@@ -94,7 +95,7 @@ class Outcome:
     @property
     def passed(self) -> bool:
         """Whether every check did."""
-        return gates_passed(self.checks)
+        return all_passed(self.checks)
 
 
 class Method(Protocol):

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from ppl_models.checks import check_html, check_lines
-from ppl_models.diagnostics import Check, Moments, gates_passed
+from ppl_models.checks import advice_of, all_passed, check_html, check_lines, passed_text
+from ppl_models.diagnostics import Check, Moments
 
 NUM_ROWS = 5
 
@@ -49,7 +49,7 @@ class Corrected:
     @property
     def passed(self) -> bool:
         """Whether every check did; where not, `advice` says what to do."""
-        return gates_passed(self.checks)
+        return all_passed(self.checks)
 
     @property
     def num_effective(self) -> float:
@@ -60,8 +60,7 @@ class Corrected:
     @property
     def advice(self) -> str:
         """What to do about the checks that did not pass; empty where all did."""
-        found = dict.fromkeys(check.advice for check in self.checks if check.passed is not True and check.advice)
-        return "; ".join(found)
+        return advice_of(self.checks)
 
     @property
     def seed(self) -> int:
@@ -86,10 +85,9 @@ class Corrected:
         sizes = self.draws["posterior"].sizes
         chains = f"{sizes['chain']} chains of " if sizes["chain"] > 1 else ""
         behind = f", from {self.config['num_proposals']:,} of the fit" if self.config["num_proposals"] else ""
-        failed = ", ".join(check.name for check in self.checks if check.passed is not True)
         return [
             ("method", f"{self.method}: {self.why}"),
-            ("passed", "yes" if self.passed else f"NO ({failed}): {self.advice}"),
+            ("passed", passed_text(self.checks)),
             (
                 "draws",
                 f"{chains}{sizes['draw']:,}{behind}; for the worst parameter they count as {self.num_effective:,.0f}",

@@ -13,7 +13,7 @@ from ppl_models.inference import Fit
 from ppl_models.inference.draws import latent_draws, scored
 from ppl_models.options import check_count
 from ppl_models.posterior import predictive_draws
-from ppl_models.program import Data, Program, build_program
+from ppl_models.program import Data, Program, with_data
 from ppl_models.seeds import check_seed, child_seed
 from ppl_models.workflow.predictions import MOST_NUMBERS
 
@@ -134,22 +134,10 @@ def weighted_draws(fit: Fit, data: Data | None, num_draws: int, seed: int) -> We
         values, log_q = latent_draws(program, fit.guide, num_draws)
         log_p, deterministics = scored(program, values, num_draws)
     log_ratio = (log_p - log_q).double().cpu().numpy()
-    shown = program if data is None else _program_of(fit, data)
+    shown = program if data is None else with_data(program, data)
     named = NamedDraws(shown, values, deterministics if data is None else None, child_seed(seed, "predict"))
     weights, khat = _weigh(fit, log_ratio)
     return WeightedDraws(named, num_draws, log_ratio, weights, khat, program.device)
-
-
-def _program_of(fit: Fit, data: Data) -> Program:
-    program = fit.program
-    return build_program(
-        program.model,
-        data,
-        dtype=program.dtype,
-        parameters=program.parameters,
-        device=program.device,
-        batched=program.batched,
-    )
 
 
 def _weigh(fit: Fit, log_ratio: np.ndarray) -> tuple[np.ndarray | None, Check]:

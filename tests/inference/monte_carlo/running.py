@@ -2,8 +2,8 @@
 
 import torch
 
+from ppl_models.inference.intervals import interval_of
 from ppl_models.inference.monte_carlo.distribution_source import DistributionSource
-from ppl_models.inference.monte_carlo.expectation import interval_of
 from ppl_models.inference.monte_carlo.integrand import Integrand
 from ppl_models.inference.monte_carlo.registry import METHODS
 from ppl_models.program import isolated

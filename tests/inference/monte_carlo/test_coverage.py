@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import distributions as dist
 
-from ppl_models.inference.monte_carlo.expectation import interval_of
+from ppl_models.inference.intervals import interval_of
 from ppl_models.inference.monte_carlo.integrands import INTEGRANDS
 from tests.inference.monte_carlo.running import covers, estimate, many_runs
 
