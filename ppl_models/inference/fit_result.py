@@ -2,17 +2,19 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyro.poutine as poutine
 import torch
 import xarray as xr
 
 from guides import FAMILIES
+from ppl_models.errors import GuideError, first_line
 from ppl_models.inference import fit_storage
 from ppl_models.inference.course import Stage
 from ppl_models.inference.draws import latent_draws, scored
@@ -27,7 +29,9 @@ from ppl_models.posterior import (
     predictive_draws,
 )
 from ppl_models.program import Data, Program, with_data
+from ppl_models.program.batching import NOT_VECTORISABLE
 from ppl_models.program.estimators import make_estimator
+from ppl_models.program.nodes import nodes_of
 from ppl_models.seeds import check_seed, child_seed
 
 if TYPE_CHECKING:
@@ -185,6 +189,30 @@ class Fit:
             groups["posterior"] = {name: _one_chain(value) for name, value in values.items()}
         return make_tree(groups, labels, attrs={**self._attrs(), "sample_seed": seed})
 
+    def at(self, data: Data) -> "Fit":
+        """The same guide and parameters at other data: what an amortised guide q(z | x) says of new rows.
+
+        Args:
+            data: as `ppl.fit` takes them, of any number of rows.
+
+        Raises:
+            DataError, ModelError: the data do not fit the model.
+            GuideError: the guide keeps parameters for each row of its own data, so that it has none for others.
+        """
+        program = with_data(self.program, data)
+        arguments = program.arguments
+        with program.isolated(seed=0), torch.no_grad():
+            try:
+                drawn = nodes_of(poutine.trace(self.guide).get_trace(*arguments.args, **arguments.kwargs))
+                shapes = {name: node["value"].shape for name, node in drawn.items() if node["type"] == "sample"}
+            except NOT_VECTORISABLE as error:
+                raise GuideError(_not_amortised(self.guide_name, first_line(error))) from error
+        for site in program.sites.latent + program.sites.discrete:
+            if shapes.get(site.name) != site.shape:
+                found = f"'{site.name}' has shape {tuple(shapes.get(site.name, ()))}, wanted {tuple(site.shape)}"
+                raise GuideError(_not_amortised(self.guide_name, found))
+        return replace(self, program=program, labels=_labels_of_new_data(self.labels, program))
+
     def save(self, path: str | Path) -> Path:
         """Write the fit to one file: tensors in safetensors, everything else as JSON in its header; no pickle.
 
@@ -248,6 +276,13 @@ class Fit:
     def _repr_html_(self) -> str:
         rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in self._rows())
         return f"<table><caption>Fit</caption>{rows}</table>"
+
+
+def _not_amortised(name: str, found: str) -> str:
+    return (
+        f"guide '{name}' cannot be used at other data: {found}. Its parameters belong to the rows of its own data; fit an "
+        "amortised guide (guides.amortized(model)), or fit again."
+    )
 
 
 def _most(steps: int, most: int | str) -> str:

@@ -7,6 +7,7 @@ from ppl_models.program.isolation import isolated
 from ppl_models.program.parameters import Parameters
 from ppl_models.program.placed import PlacedProgram, placed
 from ppl_models.program.program import Program, build_program, with_data
+from ppl_models.program.rows import Rows, find_rows
 from ppl_models.program.sites import Site, Sites
 
 __all__ = [
@@ -15,11 +16,13 @@ __all__ = [
     "Parameters",
     "PlacedProgram",
     "Program",
+    "Rows",
     "Site",
     "Sites",
     "build_program",
     "can_vmap",
     "check_guide_covers",
+    "find_rows",
     "first_run",
     "isolated",
     "map_draws",
