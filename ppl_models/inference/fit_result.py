@@ -280,8 +280,8 @@ class Fit:
 
 def _not_amortised(name: str, found: str) -> str:
     return (
-        f"guide '{name}' cannot be used at other data: {found}. Its parameters belong to the rows of its own data; fit an "
-        "amortised guide (guides.amortized(model)), or fit again."
+        f"guide '{name}' cannot be used at other data: {found}. Its parameters belong to the rows of its own data; fit "
+        "an amortised guide (guides.amortized(model)), or fit again."
     )
 
 

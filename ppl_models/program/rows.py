@@ -1,4 +1,4 @@
-"""The rows of the data: the plate that holds one element for each, and the arguments that they are the first axis of."""
+"""The rows of the data: the plate with one element for each, and the arguments whose first axis they are."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -69,8 +69,8 @@ def find_rows(program: Program) -> Rows:
                 return found
     raise ModelError(
         f"the model has no plate over the rows of its data (plates: {', '.join(sizes) or 'none'}; arguments: "
-        f"{', '.join(program.arguments.named())}). Put what belongs to one row into a plate whose size is the number of "
-        "rows of the observed argument: with pyro.plate('datum', len(x)): ..."
+        f"{', '.join(program.arguments.named())}). Put what belongs to one row into a plate whose size is the "
+        "number of rows of the observed argument: with pyro.plate('datum', len(x)): ..."
     )
 
 
