@@ -1,5 +1,6 @@
 """Variational families for any Pyro model: automatic ones by name, and hand-written ones by problem."""
 
+from guides.amortization import AmortizedGuide, amortized
 from guides.automatic import FAMILIES, make, names
 from guides.errors import FamilyOptionError, LaplaceError, MissingDataError, UnknownFamilyError, UnsuitableModelError
 from guides.family import Family
@@ -8,6 +9,7 @@ from guides.mixture import StratifiedTrace_ELBO
 
 __all__ = [
     "FAMILIES",
+    "AmortizedGuide",
     "Family",
     "FamilyOptionError",
     "LaplaceError",
@@ -15,6 +17,7 @@ __all__ = [
     "StratifiedTrace_ELBO",
     "UnknownFamilyError",
     "UnsuitableModelError",
+    "amortized",
     "init_to_prior_median",
     "make",
     "names",

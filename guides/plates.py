@@ -55,6 +55,8 @@ class Elements:
 class Walk(Messenger):
     """Run a model at given values, without a draw from any generator, and note its plates' elements and its supports.
 
+    What it observes is noted as well.
+
     Args:
         unconstrained: function of a latent's name, and of the indices by plate so far (None for a whole plate), that
             returns the latent's unconstrained value.
@@ -74,6 +76,7 @@ class Walk(Messenger):
         self.left = None if until is None else set(until)
         self.elements: dict[str, Elements] = {}
         self.supports: dict[str, Constraint] = {}
+        self.observed: dict[str, torch.Tensor] = {}
         self._indices: dict[str, torch.Tensor | None] = {}
 
     def run(self, model: Callable[..., Any], *args: Any, **kwargs: Any) -> "Walk":
@@ -88,7 +91,9 @@ class Walk(Messenger):
     def _pyro_sample(self, msg: Any) -> None:
         if site_is_subsample(msg):
             self._see_plate(msg)
-        elif msg["is_observed"] or msg["value"] is not None:
+        elif msg["is_observed"]:
+            self.observed[msg["name"]] = msg["value"]
+        elif msg["value"] is not None:
             return
         elif is_enumerated(msg):
             msg["value"] = msg["fn"].enumerate_support(expand=True)[0]

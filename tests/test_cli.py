@@ -55,7 +55,7 @@ def test_version(run):
 
 def test_wrong_usage(run):
     assert run("check", "--no-such-option").exit_code == 2
-    assert run("fit", PROBLEM).exit_code == 2
+    assert run("fit").exit_code == 2
 
 
 def test_list(run):

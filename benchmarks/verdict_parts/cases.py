@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.verdict_parts import closed_forms
 from benchmarks.verdict_parts.families import FAMILIES, FAULTS, HANDWRITTEN, NONE, SCALES
 from benchmarks.verdict_parts.plants import DROPPED, MISSED
-from ppl_models.catalogue.registry import BUILT_IN
+from ppl_models.catalogue.registry import POSTERIORS
 
 QUICK_PROBLEMS = ("eight_schools_noncentered", "lynx_ar2", "two_modes_1d_50", "student_t3_1d", "normal_5d")
 QUICK_GUIDES = ("normal", "full_rank", "pathfinder")
@@ -51,7 +51,7 @@ def possible(problem: str, guide: str, fault: str) -> bool:
     family, closed = FAMILIES[guide], problem in closed_forms.names()
     if family.problems and not problem.startswith(family.problems):
         return False
-    if guide == HANDWRITTEN and problem not in BUILT_IN:
+    if guide == HANDWRITTEN and problem not in POSTERIORS:
         return False
     if fault not in (NONE, *family.faults):
         return False

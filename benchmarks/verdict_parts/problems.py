@@ -11,7 +11,7 @@ from benchmarks.tuning_parts.reference import site_values
 from benchmarks.verdict_parts import closed_forms
 from benchmarks.verdict_parts.references import reference
 from benchmarks.verdict_parts.subject import Subject
-from ppl_models.catalogue.registry import BUILT_IN
+from ppl_models.catalogue.registry import POSTERIORS
 from ppl_models.program import build_program
 
 LOG_SCALE = {"diabetes_horseshoe": ("tau", "lambda", "slab_variance")}
@@ -24,7 +24,7 @@ NO_FOLDER = "posteriordb: no folder given (--folder, or PPL_MODELS_POSTERIORDB),
 
 def names(*, with_posteriordb: bool) -> tuple[str, ...]:
     """The names of all problems."""
-    found = [*BUILT_IN, *closed_forms.names()]
+    found = [*POSTERIORS, *closed_forms.names()]
     return tuple(found + list(posteriordb.names())) if with_posteriordb else tuple(found)
 
 

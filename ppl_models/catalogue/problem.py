@@ -22,6 +22,7 @@ class Problem:
         observed: The observed sites, which are arguments of the model of the same name.
         enumerated: The discrete latents that the model marks for enumeration; no guide has a site for them.
         initial_scale: Initial scale of an automatic guide's unconstrained latents.
+        fitting: Options of `ppl_models.fit` that suit its own guides, such as batches for networks.
         sampling: Options of `ppl_models.sample` under which NUTS passes the gates of a baseline here.
         baseline: Name of the problem to take the baseline from, where this one's geometry defeats NUTS and another
             parameterisation of the same posterior does not; it has this one's latents among its sites.
@@ -39,6 +40,7 @@ class Problem:
     observed: tuple[str, ...] = ("y",)
     enumerated: tuple[str, ...] = ()
     initial_scale: float = 0.1
+    fitting: Mapping[str, Any] = field(default_factory=dict)
     sampling: Mapping[str, Any] = field(default_factory=dict)
     baseline: str | None = None
     expected: Mapping[str, str] = field(default_factory=dict)
@@ -47,6 +49,13 @@ class Problem:
     def predictors(self) -> dict[str, Any]:
         """The arguments of the model without the observed ones: what its prior predictive needs."""
         return {name: value for name, value in self.data.items() if name not in self.observed}
+
+    def fit_options(self, guide: str) -> dict[str, Any]:
+        """Options of `ppl_models.fit` for one of its own guides; none for automatic families.
+
+        Those have parameters for each row of the data, and cannot be fitted to batches.
+        """
+        return dict(self.fitting) if guide in self.guides else {}
 
     def __str__(self) -> str:
         lines = [f"{self.name}: {self.title}", "", "  data"]

@@ -18,7 +18,7 @@ from ppl_models.catalogue.problem import Problem
 from ppl_models.errors import ModelError, OptionError, UnknownNameError
 
 GROUP = "ppl_models.problems"
-BUILT_IN = (
+POSTERIORS = (
     "eight_schools_centered",
     "eight_schools_noncentered",
     "diabetes_horseshoe",
@@ -28,6 +28,10 @@ BUILT_IN = (
     "lynx_ar2",
     "digits_ppca",
 )
+"""Problems whose every latent is of interest, so that NUTS gives a baseline for all of them."""
+AUTOENCODERS = ("linear_vae_digits", "vae_digits", "single_cell_pbmc")
+"""Problems with networks, and with latents for each row of the data: thousands, judged row by row."""
+BUILT_IN = (*POSTERIORS, *AUTOENCODERS)
 
 Build = Callable[[], Problem]
 BuildT = TypeVar("BuildT", bound=Build)

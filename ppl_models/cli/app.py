@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ppl_models.cli import cache, checking, doctor, expecting, fitting, problems
+from ppl_models.cli import auditing, cache, checking, doctor, expecting, fitting, problems
 
 app = typer.Typer(
     name="ppl-models",
@@ -42,6 +42,7 @@ app.command("show")(problems.show)
 app.command("fit")(fitting.fit)
 app.command("check")(checking.check)
 app.command("compare")(checking.compare)
+app.command("audit")(auditing.audit)
 app.command("expect")(expecting.expect)
 app.command("doctor")(doctor.doctor)
 app.add_typer(cache.app, name="cache")

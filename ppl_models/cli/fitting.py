@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @command
 def fit(
     name: Annotated[str, typer.Argument(help="A problem, as `list` names it.")],
-    guide: Annotated[str, typer.Option(help="A guide of the problem, or an automatic family.")],
+    guide: Annotated[str, typer.Option(help="A guide of the problem, or an automatic family.")] = "handwritten",
     max_steps: Annotated[int | None, typer.Option(help="Most SVI steps; the library chooses.")] = None,
     step_size: Annotated[float | None, typer.Option(help="First step size of Adam; the library looks for one.")] = None,
     num_particles: Annotated[int | None, typer.Option(help="ELBO particles per step; the library chooses.")] = None,
@@ -37,18 +37,18 @@ def fit(
         problem = load(name)
         spec = resolve_guide(problem, guide)
         check_count("draws", draws, least=2)
+        given = {"max_steps": max_steps, "step_size": step_size, "num_particles": num_particles}
+        options = {option: value for option, value in given.items() if value is not None}
         fitted = fit_model(
             problem.model,
             problem.data,
             guide=spec,
-            max_steps="auto" if max_steps is None else max_steps,
-            step_size="auto" if step_size is None else step_size,
-            num_particles=num_particles,
             init_scale=problem.initial_scale,
             seed=seed,
             coords=problem.coords,
             dims=problem.dims,
             progress=on_terminal(),
+            **{**problem.fit_options(guide), **options},
         )
         if fitted.status == "interrupted":
             raise KeyboardInterrupt
@@ -67,7 +67,10 @@ def fit(
                 "status": fitted.status,
                 "note": fitted.note,
                 "steps": fitted.steps,
-                "elbo": -float(losses[-100:].mean()) if len(losses) else None,
+                "objective": fitted.objective,
+                "elbo": -float(losses[-100:].mean())
+                if len(losses) and not fitted.objective.startswith("objective (")
+                else None,
                 "backend": fitted.backend,
                 "seconds": fitted.seconds,
                 "config": dict(fitted.config),

@@ -135,7 +135,7 @@ def _fit_and_judge(found: Study, name: str, settings: Settings) -> None:
                 coords=problem.coords,
                 dims=problem.dims,
                 seed=settings.seed,
-                **settings.fit,
+                **{**problem.fit_options(name), **settings.fit},
             )
     except GuideError as error:
         found.failures[name] = str(error)

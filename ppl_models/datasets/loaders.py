@@ -4,9 +4,10 @@ Sources, units and citations of the files stand in the README beside them.
 """
 
 import csv
+import random
 from collections.abc import Callable, Mapping
-from importlib import resources
-from typing import Any, cast
+from importlib import import_module, resources
+from typing import Any
 
 import numpy as np
 
@@ -52,9 +53,7 @@ def diabetes() -> Arrays:
     Returns `covariates` (shape (442, 10)), `covariate` (their names, shape (10,)) and `progression` (a score of disease
     progression one year after the baseline, unitless, shape (442,)).
     """
-    from sklearn.datasets import load_diabetes  # sklearn takes seconds to import
-
-    bunch = cast(Any, load_diabetes(scaled=False))  # typed as a tuple too, which it is on request only
+    bunch = _of_sklearn("load_diabetes", scaled=False)
     return {
         "covariates": np.asarray(bunch.data, float),
         "covariate": np.asarray(bunch.feature_names),
@@ -68,9 +67,7 @@ def breast_cancer() -> Arrays:
     Returns `covariates` (measurements of cell nuclei, shape (569, 30)), `covariate` (their names, shape (30,)) and
     `benign` (1 benign, 0 malignant, shape (569,)).
     """
-    from sklearn.datasets import load_breast_cancer
-
-    bunch = cast(Any, load_breast_cancer())
+    bunch = _of_sklearn("load_breast_cancer")
     return {
         "covariates": np.asarray(bunch.data, float),
         "covariate": np.asarray(bunch.feature_names),
@@ -83,10 +80,17 @@ def digits() -> Arrays:
 
     Returns `pixels` (ink counts from 0 to 16, row by row, shape (1797, 64)) and `digit` (0 to 9, shape (1797,)).
     """
-    from sklearn.datasets import load_digits
-
-    bunch = cast(Any, load_digits())
+    bunch = _of_sklearn("load_digits")
     return {"pixels": np.asarray(bunch.data, float), "digit": np.asarray(bunch.target, int)}
+
+
+def _of_sklearn(loader: str, **options: Any) -> Any:
+    """What a loader of scikit-learn gives, which takes seconds to import and draws from Python's generator then."""
+    state = random.getstate()
+    try:
+        return getattr(import_module("sklearn.datasets"), loader)(**options)
+    finally:
+        random.setstate(state)
 
 
 def _read(name: str, columns: Mapping[str, Callable[[str], object]]) -> Arrays:

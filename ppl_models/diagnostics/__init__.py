@@ -1,6 +1,8 @@
 """Diagnostics: each a pure function of draws, log weights or losses."""
 
 from ppl_models.checks import Check
+from ppl_models.diagnostics.active_units import ActiveUnits, active_units, active_units_of_draws
+from ppl_models.diagnostics.aggregated_posterior import AggregatedPosterior, aggregated_posterior
 from ppl_models.diagnostics.bounds import check_gap, cubo_estimate, importance_bound
 from ppl_models.diagnostics.by_datum import check_khat_by_datum, khat_by_datum
 from ppl_models.diagnostics.calibration import (
@@ -16,6 +18,7 @@ from ppl_models.diagnostics.classifier import check_classifier
 from ppl_models.diagnostics.comparison import compare
 from ppl_models.diagnostics.deciding import decide
 from ppl_models.diagnostics.elbo import elbo_estimate
+from ppl_models.diagnostics.encoder_calibration import EncoderRanks, encoder_ranks
 from ppl_models.diagnostics.error_bounds import (
     ErrorBounds,
     MomentBounds,
@@ -24,6 +27,7 @@ from ppl_models.diagnostics.error_bounds import (
     posterior_error_bounds,
     wasserstein_bound,
 )
+from ppl_models.diagnostics.feature_pit import FeaturePIT, feature_pit
 from ppl_models.diagnostics.gates import baseline_gates, gates_passed
 from ppl_models.diagnostics.gradient import check_gradient
 from ppl_models.diagnostics.iterates import check_iterates
@@ -41,6 +45,7 @@ from ppl_models.diagnostics.optimisation import (
     check_status,
 )
 from ppl_models.diagnostics.predictive import check_predictive, tail_probability
+from ppl_models.diagnostics.rate_distortion import RateDistortion, rate_distortion, rate_distortion_curve
 from ppl_models.diagnostics.reference import compare_with_pool, compare_with_psis
 from ppl_models.diagnostics.replicates import (
     Moments,
@@ -61,16 +66,24 @@ from ppl_models.diagnostics.stein_statistics import stein_statistics
 from ppl_models.diagnostics.verdict import Verdict
 
 __all__ = [
+    "ActiveUnits",
+    "AggregatedPosterior",
     "Check",
+    "EncoderRanks",
     "ErrorBounds",
+    "FeaturePIT",
     "KhatReplicates",
     "MomentBounds",
     "Moments",
     "Pointwise",
+    "RateDistortion",
     "Replicates",
     "ScoreMoments",
     "SteinDiscrepancy",
     "Verdict",
+    "active_units",
+    "active_units_of_draws",
+    "aggregated_posterior",
     "baseline_gates",
     "check_arrival",
     "check_classifier",
@@ -110,6 +123,8 @@ __all__ = [
     "decide",
     "ecdf_band",
     "elbo_estimate",
+    "encoder_ranks",
+    "feature_pit",
     "gates_passed",
     "importance_bound",
     "khat_by_datum",
@@ -123,6 +138,8 @@ __all__ = [
     "posterior_error_bounds",
     "psis_weights",
     "ranks_among",
+    "rate_distortion",
+    "rate_distortion_curve",
     "replicates",
     "score_moments",
     "smallest_num_draws",

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from ppl_models.engine.elbo_graph import ElboFunction
+from ppl_models.engine.elbo_graph import MIN_NOISE_NUMBERS, ElboFunction
 from ppl_models.engine.proof import agree, largest_difference
 from ppl_models.engine.protocol import Backend, Runner
-from ppl_models.engine.step_data import Ahead, Chunk, FailedStep, Shapes, num_finite, shapes_of
+from ppl_models.engine.step_data import Chunk, FailedStep, Shapes, Source, num_finite, shapes_of, source_of
 from ppl_models.engine.svi_graph import PROOF_SEED, Batch, SviGraph
 from ppl_models.errors import CaptureError, DataError, first_line
 from ppl_models.program.data import Arguments
@@ -52,14 +52,18 @@ class CompiledSteps:
         self.num_steps = 0
         self.seconds_per_step: float | None = None
         self.failed: FailedStep | None = None
-        self._batches = Ahead(batches) if batches is not None else None
-        self._kept_batches: list[Arguments] = []
+        self._source: Source | None = source_of(batches) if batches is not None else None
+        self._kept_batches: list[tuple[Arguments, list[torch.Tensor], int]] = []
         self._summed = 0
         self._runners: dict[Shapes, Runner] = {}
+        self._drawn: dict[Shapes, ElboFunction] = {}
         self._noise: list[torch.Tensor] = []
         self._left = 0
         self._previous: Chunk | None = None
+        self._copies: list[tuple[torch.Tensor, ...]] = []
         self._runner(svi.elbo)
+        for arguments in self._source.other_shapes() if self._source is not None else ():
+            self._runner(svi.elbo.with_arguments(arguments))
 
     def run(self, factors: np.ndarray, losses: list[float]) -> None:
         """Make steps, and append their losses in nats; stop behind one that is not finite.
@@ -76,14 +80,27 @@ class CompiledSteps:
             elbo, data, count = self._data(min(len(factors) - done, self._left, self._count_for(SECONDS_AWAY)))
             schedule = self.optimizer.schedule(self.num_steps, factors[done : done + count], self.elbo.program.dtype)
             noise = [tensor[len(tensor) - self._left :][:count] for tensor in self._noise]
-            runner, before = self._runner(elbo), tuple(value.clone() for value in self.state)
-            chunk = Chunk(elbo, runner, [schedule, *noise, *data], count, before, torch.get_rng_state())
+            runner, before = self._runner(elbo), self._copied_state()
+            noise = self._suited(noise, elbo)
+            streams = [schedule, *noise, *data]
+            chunk = Chunk(elbo, runner, streams, count, before, torch.get_rng_state(), self.svi.resident)
             finite = self._run(chunk, losses)
             self._left -= count
             done += count
             if not finite:
                 return
             self._previous = chunk
+
+    def _copied_state(self) -> tuple[torch.Tensor, ...]:
+        """The state in memory of its own, that of the chunk before the last: fresh memory costs more than the copy."""
+        kept = self._previous.before if self._previous is not None else ()
+        free = [copies for copies in self._copies if copies is not kept]
+        if len(free) < 1:
+            self._copies.append(tuple(torch.empty_like(value) for value in self.state))
+            free = self._copies[-1:]
+        for copy, value in zip(free[0], self.state, strict=True):
+            copy.copy_(value)
+        return free[0]
 
     def _run(self, chunk: "Chunk", losses: list[float]) -> bool:
         found = torch.full((chunk.count,), torch.nan, dtype=self.elbo.program.dtype)
@@ -132,6 +149,23 @@ class CompiledSteps:
             self.set_units(torch.ones_like(flat))
         self._noise, self._left, self.failed = [], 0, None
 
+    def begin_epoch(self, epoch: int, seed: int) -> None:
+        """Go to the first batch of an epoch, with random numbers that depend on the seed alone."""
+        assert self._source is not None
+        seed_torch(seed)
+        self._source.begin(epoch)
+        self._noise, self._left = [], 0
+
+    def snapshot(self) -> dict[str, torch.Tensor]:
+        """All that the optimiser holds between two epochs, by name."""
+        return {str(number): value.clone() for number, value in enumerate(self.state)}
+
+    def resume(self, state: dict[str, torch.Tensor], num_steps: int) -> None:
+        """Go on where a snapshot was taken, after so many steps."""
+        for number, value in enumerate(self.state):
+            value.copy_(state[str(number)])
+        self.num_steps, self._previous = num_steps, None
+
     def take_mean(self) -> torch.Tensor:
         """The mean of the points passed since the last call, `move` or failure; the present one where there is none."""
         mean = self.state[3] / self._summed if self._summed else self.position()
@@ -167,7 +201,9 @@ class CompiledSteps:
                 elbo, data, count = self._same_data(len(found), len(noise[0]))
                 schedule = self.optimizer.schedule(1, np.zeros(count), elbo.program.dtype)
                 losses = torch.empty(count, dtype=elbo.program.dtype)
-                self._runner(elbo).run(count, [schedule, *(n[:count] for n in noise), *data], [losses])
+                runner = self._runner(elbo)
+                suited = self._suited([n[:count] for n in noise], elbo)
+                runner.run(count, [schedule, *suited, *data], [losses])
                 found.extend(losses.tolist())
         return np.asarray(found)
 
@@ -191,12 +227,12 @@ class CompiledSteps:
 
     def _same_data(self, first: int, count: int) -> tuple[ElboFunction, list[torch.Tensor], int]:
         """The data of `losses_at`: batches set aside when they were first asked for."""
-        if self._batches is None:
+        if self._source is None:
             return self.elbo, [], count
         while len(self._kept_batches) <= first:
-            self._kept_batches.extend(self._batches.take(1, self.elbo.numbers_per_step))
-        batch = self._kept_batches[first]
-        return self.elbo.with_arguments(batch), [tensor[None] for tensor in batch.tensors().values()], 1
+            self._kept_batches.append(self._source.take(1, self.elbo.numbers_per_step))
+        arguments, streams, _ = self._kept_batches[first]
+        return self.elbo.with_arguments(arguments), streams, 1
 
     def _count_for(self, seconds: float) -> int:
         if self.seconds_per_step is None:
@@ -205,11 +241,20 @@ class CompiledSteps:
 
     def _data(self, count: int) -> tuple[ElboFunction, list[torch.Tensor], int]:
         """The data of the next steps, as long as they have the same shapes; how many steps these are."""
-        if self._batches is None:
+        if self._source is None:
             return self.elbo, [], count
-        batches = self._batches.take(count, self.elbo.numbers_per_step)
-        tensors = [list(batch.tensors().values()) for batch in batches]
-        return self.elbo.with_arguments(batches[0]), [torch.stack(s) for s in zip(*tensors, strict=True)], len(batches)
+        arguments, streams, count = self._source.take(count, self.elbo.numbers_per_step)
+        return self.elbo.with_arguments(arguments), streams, count
+
+    def _suited(self, noise: list[torch.Tensor], elbo: ElboFunction) -> list[torch.Tensor]:
+        """Noise in the shapes that the code for data of these shapes takes: a smaller batch takes the first of it."""
+        wanted = self._drawn[shapes_of(elbo.program.arguments)]
+        if wanted is self.elbo:
+            return noise
+        own = wanted.draw_noise(len(noise[0])) if wanted.numbers_per_step > self.elbo.numbers_per_step else noise
+        sizes = (max(wanted.num_normal, MIN_NOISE_NUMBERS), max(wanted.num_uniform, MIN_NOISE_NUMBERS))
+        sizes = (*sizes, *(size for _, size in wanted.subsamples.values()))
+        return [tensor[..., :size].contiguous() for tensor, size in zip(own, sizes, strict=True)]
 
     def _runner(self, elbo: ElboFunction) -> Runner:
         shapes = shapes_of(elbo.program.arguments)
@@ -222,7 +267,7 @@ class CompiledSteps:
             try:
                 with forked_random():  # capturing runs model and guide
                     svi = self.svi.of(elbo) if self._runners else self.svi
-                self._runners[shapes] = self._compiled(svi)
+                self._runners[shapes], self._drawn[shapes] = self._compiled(svi), svi.elbo
             except CaptureError as error:
                 if not self._runners:
                     raise
@@ -269,13 +314,13 @@ class CompiledSteps:
         before = [value.clone() for value in self.state]
         self.state[0].copy_(svi.elbo.nudged(self.state[0]))
         wanted = [value.clone() for value in self.state]
-        elbo = svi.turned() if svi.minibatches else svi.elbo
+        elbo = svi.turned()
         found = torch.empty(1, dtype=elbo.program.dtype)
         with forked_random():
             for proof in range(NUM_PROOFS):
                 torch.manual_seed(PROOF_SEED + 1 + proof)
                 schedule = self.optimizer.schedule(proof, np.full(1, PROOF_FACTOR), elbo.program.dtype)
-                data = [tensor[None] for tensor in elbo.data] if svi.minibatches else []
+                data = [tensor[None] for tensor in svi.data_of(elbo)]
                 streams = [schedule, *elbo.draw_noise(1), *data]
                 torch.manual_seed(proof)
                 with torch.no_grad():
@@ -285,7 +330,7 @@ class CompiledSteps:
                 for one, other, name in zip(
                     (found[0], *_steep(self.state, wanted)), (loss, *wanted), NAMES, strict=False
                 ):
-                    if not agree(one, other):
+                    if not agree(one, other, svi.elbo.tolerance):
                         raise CaptureError(_disagreement(name, one, other, svi.graph.random))
                 for value, other in zip(self.state, wanted, strict=True):
                     value.copy_(other)

@@ -11,7 +11,7 @@ import torch
 
 from ppl_models.engine.coordinates import Coordinates, write_flat
 from ppl_models.engine.noise import NoiseTape, SubsampleTape, draw_normal, draw_subsamples
-from ppl_models.engine.proof import agree, largest_difference
+from ppl_models.engine.proof import BFLOAT16_TOLERANCE, agree, largest_difference
 from ppl_models.errors import CaptureError, first_line
 from ppl_models.program import Program
 from ppl_models.program.batching import NOT_VECTORISABLE, OutOfPlaceRandomness
@@ -19,6 +19,7 @@ from ppl_models.program.data import Arguments
 from ppl_models.program.elbo import Call
 from ppl_models.program.estimators import Estimator, Terms
 from ppl_models.program.estimators.drawing import draw, latents_of, strata_of
+from ppl_models.program.mixed_precision import InMixedPrecision
 from ppl_models.program.substitution import Substitution
 
 NUDGE = 0.01
@@ -93,7 +94,7 @@ class ElboFunction:
         with self._moved_to(flat):
             random, found = few._by_autograd(flat, noise)
         for what, one, other in (("loss", loss, found[0]), ("gradient", gradient, found[1])):
-            if not random and not agree(one, other):
+            if not random and not agree(one, other, self.tolerance):
                 raise CaptureError(
                     f"its {what} as a function differs from autograd's by {largest_difference(one, other):.3g}"
                 )
@@ -149,6 +150,11 @@ class ElboFunction:
         else:
             uniform = torch.zeros(*shape, MIN_NOISE_NUMBERS, dtype=dtype)
         return [normal, uniform, *draw_subsamples(list(self.subsamples.values()), count)]
+
+    @property
+    def tolerance(self) -> float | None:
+        """Relative rounding of its numbers, where it is larger than that of its dtype."""
+        return BFLOAT16_TOLERANCE if isinstance(self.guide, InMixedPrecision) else None
 
     @property
     def data(self) -> tuple[torch.Tensor, ...]:

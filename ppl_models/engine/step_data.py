@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
@@ -9,6 +10,7 @@ from ppl_models.engine.elbo_graph import ElboFunction
 from ppl_models.engine.protocol import Runner
 from ppl_models.engine.svi_graph import Batch
 from ppl_models.program.data import Arguments
+from ppl_models.program.feeds import Feed, Resident, ResidentFeed
 from ppl_models.program.isolation import forked_random
 
 BATCH_NUMBERS = 2**22
@@ -36,14 +38,73 @@ class Chunk:
     count: int
     before: Batch
     random_state: torch.Tensor
+    resident: Resident | None = None
 
     def failed(self, step: int, flat: torch.Tensor) -> FailedStep:
         """One of the steps, with its parameters, its noise and its data."""
         schedule_and_noise = 1 + 2 + len(self.elbo.subsamples)
         _, *noise = (stream[step] for stream in self.streams[:schedule_and_noise])
         arguments = self.elbo.program.arguments
-        data = dict(zip(arguments.tensors(), (s[step] for s in self.streams[schedule_and_noise:]), strict=False))
-        return FailedStep(self.elbo.with_arguments(arguments.with_tensors(data)), flat, tuple(noise))
+        data = [stream[step] for stream in self.streams[schedule_and_noise:]]
+        if self.resident is not None:
+            arguments = self.resident.take(data[0])
+        else:
+            arguments = arguments.with_tensors(dict(zip(arguments.tensors(), data, strict=False)))
+        return FailedStep(self.elbo.with_arguments(arguments), flat, tuple(noise))
+
+
+class Source(Protocol):
+    """Where compiled steps take their data from."""
+
+    def take(self, count: int, numbers: int) -> tuple[Arguments, list[torch.Tensor], int]:
+        """The next data of one shape.
+
+        Args:
+            count: most steps that they are for.
+            numbers: how many numbers one step takes beside them.
+
+        Returns:
+            The first step's arguments, the streams that all steps take, and how many steps these are.
+        """
+        ...
+
+    def begin(self, epoch: int) -> None:
+        """Go to the first batch of an epoch."""
+        ...
+
+    def other_shapes(self) -> list[Arguments]:
+        """Data of the shapes, beside the first one's, that are known to come."""
+        ...
+
+
+class Indexed:
+    """Batches of rows in memory: a step takes an index alone."""
+
+    def __init__(self, feed: ResidentFeed):
+        self.feed = feed
+        self._examples: dict[int, Arguments] = {}
+
+    def take(self, count: int, numbers: int) -> tuple[Arguments, list[torch.Tensor], int]:
+        """The next indices of one size; the arguments are any of their shapes, since a step gathers its own."""
+        index = self.feed.take(count)
+        size = index.shape[1]
+        if size not in self._examples:
+            self._examples[size] = self.feed.resident.take(index[0])
+        return self._examples[size], [index], len(index)
+
+    def begin(self, epoch: int) -> None:
+        """Go to the first batch of an epoch."""
+        self.feed.begin(epoch)
+
+    def other_shapes(self) -> list[Arguments]:
+        """The last batch of an epoch, where it has fewer rows."""
+        left = self.feed.num_rows % self.feed.size
+        return [self.feed.resident.take(torch.arange(left, device=self.feed.device))] if left else []
+
+
+def source_of(batches: Iterator[Arguments]) -> Source:
+    """The source for batches: by index where their rows are in memory."""
+    return Indexed(batches) if isinstance(batches, ResidentFeed) else Ahead(batches)
 
 
 class Ahead:
@@ -57,13 +118,27 @@ class Ahead:
         self.kept: Arguments | None = None
         self.random_state = torch.Generator().manual_seed(int(torch.randint(2**62, ()))).get_state()
 
-    def take(self, count: int, numbers: int) -> list[Arguments]:
-        """At least one and at most `count` batches of one shape, bounded in memory."""
+    def take(self, count: int, numbers: int) -> tuple[Arguments, list[torch.Tensor], int]:
+        """At least one and at most `count` batches of one shape, bounded in memory, stacked."""
         with forked_random():
             torch.set_rng_state(self.random_state)
             taken = self._take(count, numbers)
             self.random_state = torch.get_rng_state()
-        return taken
+        tensors = [list(batch.tensors().values()) for batch in taken]
+        return taken[0], [torch.stack(each) for each in zip(*tensors, strict=True)], len(taken)
+
+    def begin(self, epoch: int) -> None:
+        """Go to the first batch of an epoch, for a feed that has them."""
+        self.kept = None
+        with forked_random():
+            torch.set_rng_state(torch.Generator().manual_seed(int(torch.randint(2**62, ()))).get_state())
+            if isinstance(self.batches, Feed):
+                self.batches.begin(epoch)
+            self.random_state = torch.get_rng_state()
+
+    def other_shapes(self) -> list[Arguments]:
+        """None: nobody knows what a loader gives before it does."""
+        return []
 
     def _take(self, count: int, numbers: int) -> list[Arguments]:
         first = self.kept if self.kept is not None else next(self.batches)

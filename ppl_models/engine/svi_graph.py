@@ -1,6 +1,7 @@
 """A whole SVI step (ELBO, gradient, optimiser) as one captured graph."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from ppl_models.engine.graph import Graph, capture
 from ppl_models.engine.optimizers import Adam
 from ppl_models.engine.python_state import changed_name, python_state
 from ppl_models.errors import CaptureError
+from ppl_models.program.feeds import Resident
 from ppl_models.program.isolation import forked_random
 
 PROOF_SEED = 2026
@@ -27,25 +29,34 @@ class SviGraph:
         optimizer: the rule of the steps.
         num_threads: threads that a compiled step may use.
         minibatches: whether the data change from step to step.
+        resident: rows in memory, of which a step takes those of an index; else its data themselves change.
 
     Raises:
         CaptureError: the step cannot be captured; the message says why.
     """
 
-    def __init__(self, elbo: ElboFunction, optimizer: Adam, *, num_threads: int = 1, minibatches: bool = False):
-        self.elbo, self.optimizer, self.minibatches = elbo, optimizer, minibatches
+    def __init__(
+        self,
+        elbo: ElboFunction,
+        optimizer: Adam,
+        *,
+        num_threads: int = 1,
+        minibatches: bool = False,
+        resident: Resident | None = None,
+    ):
+        self.elbo, self.optimizer, self.minibatches, self.resident = elbo, optimizer, minibatches, resident
         flat = elbo.flat_parameters()
-        data = elbo.data
+        fixed = tuple(resident.arguments.tensors().values()) if resident else () if minibatches else elbo.data
         with forked_random():
             torch.manual_seed(PROOF_SEED)
-            streams, other = (self._streams(elbo.draw_noise(1), data) for _ in range(2))
+            streams, other = (self._streams(elbo.draw_noise(1)) for _ in range(2))
             before = python_state(elbo.program.model, elbo.guide)
             self.averaged = len(flat) <= MOST_AVERAGED
             self.graph: Graph = capture(
                 self.step,
                 self.start(flat),
                 streams,
-                (*(() if minibatches else data), *(elbo.coordinates.constants if elbo.coordinates else ())),
+                (*fixed, *(elbo.coordinates.constants if elbo.coordinates else ())),
                 other_streams=other,
                 num_threads=num_threads,
             )
@@ -56,9 +67,23 @@ class SviGraph:
                 )
             elbo.prove()
 
-    def _streams(self, noise: Sequence[torch.Tensor], data: Batch) -> list[torch.Tensor]:
+    def _streams(self, noise: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         schedule = self.optimizer.schedule(0, np.ones(1), self.elbo.program.dtype)
-        return [schedule[0], *(tensor[0].contiguous() for tensor in noise), *(data if self.minibatches else ())]
+        return [schedule[0], *(tensor[0].contiguous() for tensor in noise), *self.data_of(self.elbo)]
+
+    def data_of(self, elbo: ElboFunction) -> tuple[torch.Tensor, ...]:
+        """What one step takes as its data: nothing, an index, or the tensors themselves."""
+        if not self.minibatches:
+            return ()
+        return elbo.data if self.resident is None else (self._index(elbo),)
+
+    def _index(self, elbo: ElboFunction) -> torch.Tensor:
+        """As many rows as an ELBO's data have: the first, or for `turned` the last."""
+        assert self.resident is not None
+        tensors = elbo.program.arguments.tensors()
+        name = self.resident.rows.tensors[0]
+        first = torch.arange(len(tensors[name]), device=tensors[name].device)
+        return first if elbo is self.elbo else self.resident.rows.num_rows - 1 - first
 
     def start(self, flat: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The state before the first step: the optimizer's, and where it is averaged the sum and the units."""
@@ -73,7 +98,10 @@ class SviGraph:
         """One step with the data of another ELBO."""
         flat, first, second, *others = inputs
         total, units = (others.pop(0), others.pop(0)) if self.averaged else (None, None)
-        schedule, *noise = others[: 1 + 2 + len(elbo.subsamples)]
+        num_noise = 2 + len(elbo.subsamples)
+        schedule, *noise = others[: 1 + num_noise]
+        if self.resident is not None:
+            elbo = elbo.with_arguments(self.resident.take(others[1 + num_noise]))
         gradient, loss = torch.func.grad_and_value(elbo)(flat, *noise)
         state = (flat, first, second)
         moved = self.optimizer.update(state, gradient, schedule, self._pieces(), units)
@@ -89,10 +117,21 @@ class SviGraph:
         again = elbo_function(
             elbo.program, elbo.guide, elbo.estimator, elbo.num_particles, coordinates=elbo.coordinates
         )
-        return SviGraph(again, self.optimizer, num_threads=self.graph.num_threads, minibatches=self.minibatches)
+        return SviGraph(
+            again,
+            self.optimizer,
+            num_threads=self.graph.num_threads,
+            minibatches=self.minibatches,
+            resident=self.resident,
+        )
 
     def turned(self) -> ElboFunction:
-        """The ELBO of the same data in reverse order: other values of the same shapes."""
+        """The ELBO of other data of the same shapes, where these change: the same in reverse order, or other rows."""
+        if not self.minibatches:
+            return self.elbo
+        if self.resident is not None:
+            other = replace(self.elbo)
+            return other.with_arguments(self.resident.take(self._index(other)))
         arguments = self.elbo.program.arguments
         turned = {name: tensor.flip(0) if tensor.dim() else tensor for name, tensor in arguments.tensors().items()}
         return self.elbo.with_arguments(arguments.with_tensors(turned))

@@ -3,8 +3,10 @@
 import math
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+import pandas as pd
 import pyro
 import torch
 
@@ -14,6 +16,9 @@ from ppl_models.inference.stationarity import gain_between
 from ppl_models.inference.steps import Steps
 from ppl_models.program import Parameters
 from ppl_models.progress import Update
+
+if TYPE_CHECKING:
+    from ppl_models.inference.look import Figures
 
 CONVERGED, MAX_STEPS, OUT_OF_TIME = "converged", "max_steps", "out_of_time"
 DIVERGED, INTERRUPTED = "diverged", "interrupted"
@@ -68,6 +73,8 @@ class Trajectory:
         note: what went wrong, empty otherwise.
         stages: the step sizes and their windows; empty where an optimizer of the user's decided.
         trial_steps: steps made by the searches for a step size, which are not among the losses.
+        history: one row for each epoch of a training by epochs; None elsewhere.
+        figures: what a look at the end of such a training found; None elsewhere.
     """
 
     losses: np.ndarray
@@ -77,6 +84,8 @@ class Trajectory:
     note: str = ""
     stages: tuple[Stage, ...] = ()
     trial_steps: int = 0
+    history: pd.DataFrame | None = None
+    figures: "Figures | None" = None
 
 
 @dataclass(frozen=True)
@@ -123,7 +132,13 @@ class EndedError(Exception):
 
 
 class Course:
-    """Steps made so far, and what may end them."""
+    """Steps made so far, and what may end them.
+
+    Attributes:
+        own_errors: what is the user's to mend, and ends in no status.
+    """
+
+    own_errors: ClassVar[tuple[type[Exception], ...]] = ()
 
     def __init__(self, steps: Steps, plan: Plan, update: Update):
         self.steps, self.plan, self.update = steps, plan, update
@@ -145,6 +160,8 @@ class Course:
             status, note = ended.status, ended.note
         except KeyboardInterrupt:
             status, note = INTERRUPTED, f"stopped by the user after {len(self.losses)} steps"
+        except self.own_errors:
+            raise
         except (RuntimeError, ValueError, ArithmeticError) as error:
             # Validation is off by now, and the first run passed: what fails here is a number out of its range.
             if not self.losses:
@@ -197,7 +214,7 @@ class Course:
         if not math.isfinite(self.losses[-1]):
             loss = self.losses.pop()
             raise EndedError(DIVERGED, f"the loss at step {len(self.losses)} was {loss}")
-        self.update(len(self.losses), f"ELBO {-float(np.mean(self.losses[-SHOWN:])):,.2f}")
+        self.update(len(self.losses), f"{self.steps.objective} {-float(np.mean(self.losses[-SHOWN:])):,.2f}")
 
     def keep(self) -> None:
         """Remember the present parameters as sound."""

@@ -13,9 +13,10 @@ from pyro.infer.util import zero_grads
 from pyro.optim import PyroLRScheduler, PyroOptim
 
 from ppl_models.engine import MOST_AVERAGED, Adam, Coordinates, write_flat
+from ppl_models.engine.optimizers import State
 from ppl_models.program import Program
 from ppl_models.program.data import Arguments
-from ppl_models.program.isolation import forked_random
+from ppl_models.program.isolation import forked_random, seed_torch
 
 Guide = Callable[..., Any]
 
@@ -46,7 +47,7 @@ class EagerSteps:
         self.batches = batches if batches is not None else itertools.repeat(program.arguments)
         self.holders = [h for _, h in pyro.get_param_store().named_parameters() if h.requires_grad]
         start = coordinates.start if coordinates else torch.cat([torch.zeros(0), *_flattened(self.holders)])
-        self.state = rule.start(start.to(program.dtype))
+        self.state: State = rule.start(start.to(program.dtype))
         self.averaged = 0 < len(start) <= MOST_AVERAGED
         self.units = torch.ones_like(self.state[0])
         self.num_steps = 0
@@ -98,6 +99,20 @@ class EagerSteps:
         if found and finite:
             self.later(found)
         zero_grads(found)
+
+    def begin_epoch(self, epoch: int, seed: int) -> None:
+        """Go to the first batch of an epoch, with random numbers that depend on the seed alone."""
+        begin_epoch(self.batches, epoch, seed)
+
+    def snapshot(self) -> dict[str, torch.Tensor]:
+        """All that the optimiser holds between two epochs, by name."""
+        return {**{str(number): value.clone() for number, value in enumerate(self.state)}, "units": self.units.clone()}
+
+    def resume(self, state: dict[str, torch.Tensor], num_steps: int) -> None:
+        """Go on where a snapshot was taken, after so many steps."""
+        flat, first, second = (state[str(number)].to(self.state[0]) for number in range(3))
+        self.state, self.units, self.num_steps = (flat, first, second), state["units"].to(self.units), num_steps
+        self.write()
 
     def write(self) -> None:
         """Hand the parameters to the tensors that the program holds."""
@@ -202,8 +217,18 @@ class PyroSteps:
             if not np.isfinite(losses[-1]):
                 return
 
+    def begin_epoch(self, epoch: int, seed: int) -> None:
+        """Go to the first batch of an epoch, with random numbers that depend on the seed alone."""
+        begin_epoch(self.batches, epoch, seed)
+
     def write(self) -> None:
         """Nothing: Pyro's steps change the tensors that the program holds."""
+
+
+def begin_epoch(batches: Any, epoch: int, seed: int) -> None:
+    """Go to the first batch of an epoch of a feed."""
+    seed_torch(seed)
+    batches.begin(epoch)
 
 
 def _flattened(tensors: list[torch.Tensor]) -> list[torch.Tensor]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,7 +24,15 @@ class FitOptions:
 
     guide: GuideSpec
     method: str = AUTO
-    held_out: Data | DataLoader[Any] | None = None
+    held_out: Data | DataLoader[Any] | float | None = None
+    batch_size: int | None = None
+    max_epochs: int | None = None
+    patience: int | None = None
+    beta: float = 1.0
+    free_bits: float = 0.0
+    warmup_epochs: int = 0
+    checkpoint: str | Path | None = None
+    mixed_precision: bool = False
     guide_options: Mapping[str, Any] | None = None
     method_options: Mapping[str, Any] | None = None
     init: Init | Fit = PRIOR_MEDIAN
@@ -45,3 +54,8 @@ class FitOptions:
     coords: Coords | None = None
     dims: Dims | None = None
     progress: bool = False
+
+    @property
+    def by_epochs(self) -> bool:
+        """Whether the fit is a training by epochs."""
+        return self.batch_size is not None or self.max_epochs is not None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import pyro.poutine as poutine
 import torch
 import xarray as xr
@@ -16,6 +17,7 @@ import xarray as xr
 from guides import FAMILIES
 from ppl_models.errors import GuideError, first_line
 from ppl_models.inference import fit_storage
+from ppl_models.inference.amortised import check_amortised, not_amortised
 from ppl_models.inference.course import Stage
 from ppl_models.inference.draws import latent_draws, scored
 from ppl_models.inference.runs import Start
@@ -30,7 +32,7 @@ from ppl_models.posterior import (
 )
 from ppl_models.program import Data, Program, with_data
 from ppl_models.program.batching import NOT_VECTORISABLE
-from ppl_models.program.estimators import make_estimator
+from ppl_models.program.estimators import WeightedKl, make_estimator
 from ppl_models.program.nodes import nodes_of
 from ppl_models.seeds import check_seed, child_seed
 
@@ -55,8 +57,9 @@ class Fit:
         guide_name: its name, for people.
         family: name of the automatic family, None for other guides.
         point: whether the guide is a point estimate, without uncertainty.
-        losses: negative ELBO estimate in nats at each step, shape (steps,).
-        status: "converged", "max_steps", "out_of_time", "diverged" or "interrupted".
+        losses: negative estimate of the `objective` in nats over all data at each step, shape (steps,).
+        status: "converged", "max_steps", "out_of_time", "diverged", "interrupted", or "collapsed" for a training by
+            epochs that left no latent unit which tells anything of the data.
         constant_phase: first and one past the last step at the fixed step size.
         stages: the step sizes, one after the other: where the iterates became stationary, and what was gained.
         starts: what each of several independent starts came to; empty for one.
@@ -71,6 +74,10 @@ class Fit:
         evaluations: points at which the gradient of the model's log density was computed.
         evidence: what a method found beside the fit, by name.
         options: the options as they were given; None for a fit from a file.
+        history: one row for each epoch of a training by epochs, in nats per row of the data: the mean `objective` of
+            its steps, and at its end, of rows held out (`validation_…`) or of some that are trained on (`training_…`),
+            the reconstruction E_q[log p(x | z)], the divergence `kl`, the ELBO `bound`, and the objective. NaN where
+            an epoch ended without a look. None for other fits.
     """
 
     program: Program = field(repr=False)
@@ -94,6 +101,7 @@ class Fit:
     evaluations: int = 0
     evidence: Mapping[str, Any] = field(default_factory=dict)
     options: "FitOptions | None" = field(default=None, repr=False)
+    history: pd.DataFrame | None = field(default=None, repr=False)
 
     def __post_init__(self):
         self.losses.setflags(write=False)
@@ -206,11 +214,13 @@ class Fit:
                 drawn = nodes_of(poutine.trace(self.guide).get_trace(*arguments.args, **arguments.kwargs))
                 shapes = {name: node["value"].shape for name, node in drawn.items() if node["type"] == "sample"}
             except NOT_VECTORISABLE as error:
-                raise GuideError(_not_amortised(self.guide_name, first_line(error))) from error
+                raise GuideError(not_amortised(self.guide_name, first_line(error))) from error
         for site in program.sites.latent + program.sites.discrete:
             if shapes.get(site.name) != site.shape:
                 found = f"'{site.name}' has shape {tuple(shapes.get(site.name, ()))}, wanted {tuple(site.shape)}"
-                raise GuideError(_not_amortised(self.guide_name, found))
+                raise GuideError(not_amortised(self.guide_name, found))
+        if all(program.sites[site.name].shape == site.shape for site in self.program.sites.latent):
+            check_amortised(program, self.guide, self.guide_name)
         return replace(self, program=program, labels=_labels_of_new_data(self.labels, program))
 
     def save(self, path: str | Path) -> Path:
@@ -238,14 +248,21 @@ class Fit:
             "config": self.config,
         }
 
+    @property
+    def objective(self) -> str:
+        """What the losses are the negative of: "ELBO", "bound" (another), "log p", "objective (beta = 4)"."""
+        if self.method not in BOUND_OR_DENSITY:
+            return "objective"
+        if self.config.get("estimator") in OTHER_BOUNDS:
+            return "bound"
+        if self.config.get("estimator") == WeightedKl.name:
+            weighted = WeightedKl(**self.config["estimator_options"])
+            return "ELBO" if weighted.is_elbo else f"objective ({weighted.weights})"
+        # What laplace and delta optimise is the log density of a point, and no bound on anything; nor is particles'.
+        return "ELBO" if self.has_density and self.family != "laplace" else "log p"
+
     def _rows(self) -> list[tuple[str, str]]:
         last = self.losses[-min(100, len(self.losses)) :] if len(self.losses) else np.array([np.nan])
-        # What laplace and delta optimise is the log density of a point, and no bound on anything; nor is particles'.
-        objective = "ELBO" if self.has_density and self.family != "laplace" else "log p"
-        if self.method not in BOUND_OR_DENSITY:
-            objective = "objective"
-        if self.config.get("estimator") in OTHER_BOUNDS:
-            objective = "bound"
         latents = ", ".join(
             f"{s.name}{list(s.shape) if s.shape else ''}"
             for s in self.program.sites.latent + self.program.sites.discrete
@@ -254,12 +271,28 @@ class Fit:
             ("guide", self.guide_name),
             ("status", self.status + (f" ({self.note})" if self.note else "")),
             *self._estimator_row(),
-            (objective, f"{-float(np.mean(last)):,.2f} nats (mean of the last {len(last)} steps)"),
+            (self.objective, f"{-float(np.mean(last)):,.2f} nats (mean of the last {len(last)} steps)"),
+            *self._epoch_rows(self.config.get("num_rows")),
             ("steps", _most(self.steps, self.config["max_steps"])),
             ("seconds", f"{self.seconds:.1f}"),
             ("backend", f"{self.backend}, {self.config['dtype']}, {self.config['num_particles']} particles"),
             ("latents", latents),
         ]
+
+    def _epoch_rows(self, num_rows: int | None) -> list[tuple[str, str]]:
+        """How a training by epochs ended, in nats per row."""
+        if self.history is None or not len(self.history) or num_rows is None:
+            return []
+        kind = "validation" if "validation_bound" in self.history else "training"
+        seen = self.history.dropna(subset=[f"{kind}_bound"])
+        rows = [("epochs", f"{len(self.history)} of at most {self.config['max_epochs']}, {num_rows:,} rows each")]
+        if len(seen):
+            judged = f"{kind}_objective" if f"{kind}_objective" in seen else f"{kind}_bound"
+            warm = seen[seen["epoch"] >= self.config.get("warmup_epochs", 0)]
+            best = warm.iloc[int(np.argmax(warm[judged]))] if kind == "validation" and len(warm) else seen.iloc[-1]
+            text = f"ELBO {best[f'{kind}_bound']:,.3f} nats per row (KL {best[f'{kind}_kl']:,.3f})"
+            rows.append((kind, f"{text}, epoch {int(best['epoch'])}"))
+        return rows
 
     def _estimator_row(self) -> list[tuple[str, str]]:
         """The estimator, where it was named or is none of the usual ones."""
@@ -271,18 +304,13 @@ class Fit:
         return [("estimator", repr(made).replace("[biased]", "(biased)"))]
 
     def __repr__(self) -> str:
-        return "Fit\n" + "\n".join(f"  {name:<9} {value}" for name, value in self._rows())
+        rows = self._rows()
+        width = max(9, *(len(name) for name, _ in rows))
+        return "Fit\n" + "\n".join(f"  {name:<{width}} {value}" for name, value in rows)
 
     def _repr_html_(self) -> str:
         rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in self._rows())
         return f"<table><caption>Fit</caption>{rows}</table>"
-
-
-def _not_amortised(name: str, found: str) -> str:
-    return (
-        f"guide '{name}' cannot be used at other data: {found}. Its parameters belong to the rows of its own data; fit "
-        "an amortised guide (guides.amortized(model)), or fit again."
-    )
 
 
 def _most(steps: int, most: int | str) -> str:

@@ -53,6 +53,7 @@ def write(fit: "Fit", path: str | Path, extra: Mapping[str, Any] | None = None) 
         "backend": fit.backend,
         "backend_note": fit.backend_note,
         "seconds": fit.seconds,
+        "history": None if fit.history is None else fit.history.to_dict("list"),
         "timing": dict(fit.timing),
         "config": dict(fit.config),
         "data": fingerprint(fit.program),

@@ -6,12 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from pyro.optim import PyroOptim
 from torch.utils.data import DataLoader
 
 import guides as families
 from ppl_models.errors import OptionError, first_line
 from ppl_models.inference.course import DIVERGED
+from ppl_models.inference.epoch_options import named_estimator
 from ppl_models.inference.estimating import choose_estimator
 from ppl_models.inference.fit_options import FitOptions
 from ppl_models.inference.fit_result import Fit
@@ -24,6 +24,7 @@ from ppl_models.inference.prepared import Prepared, prepare
 from ppl_models.inference.ran import Ran, run_svi, run_with
 from ppl_models.inference.runs import AUTO, Job
 from ppl_models.inference.steps import StepOptions
+from ppl_models.inference.training import plan_training, run_epochs
 from ppl_models.program import Data, Parameters, Program
 from ppl_models.program.batches import all_batches, batches
 from ppl_models.program.data import Arguments
@@ -38,13 +39,17 @@ EXPECTED_STEPS = 4_000
 """About what a fit that may choose takes, with its trials and comparisons."""
 
 
-def fit_guide(model: Callable[..., Any], data: Data | DataLoader[Any], options: FitOptions) -> Fit:
+def fit_guide(model: Callable[..., Any], data: Any, options: FitOptions) -> Fit:
     """Fit a guide to a model's posterior; `ppl_models.fit` documents the options."""
     started = time.perf_counter()
     prepared = prepare(model, data, options)
     program, guide, chosen, settings = prepared.program, prepared.guide, prepared.method, prepared.settings
+    training = plan_training(prepared) if options.by_epochs else None
+    if training is not None:
+        program = training.program
+    sized = program if training is None else training.step_program
     with program.isolated(
-        seed=child_seed(settings["seed"], "fit"), full_data=False, num_threads=num_threads(program, model, guide)
+        seed=child_seed(settings["seed"], "fit"), full_data=False, num_threads=num_threads(sized, model, guide)
     ):
         deadline = started + settings["max_seconds"]
         begin = _initial(options.init, program, settings, deadline)
@@ -57,8 +62,15 @@ def fit_guide(model: Callable[..., Any], data: Data | DataLoader[Any], options: 
         if chosen is not None:
             ran = run_with(chosen, program, resolved, begin, settings, deadline, progress=options.progress)
         else:
-            job = job_of(prepared, resolved, data, begin, started)
-            ran = run_svi(job, progress=options.progress)
+            job = job_of(prepared, resolved, prepared.data, begin, started)
+            if training is None:
+                ran = run_svi(job, progress=options.progress)
+            else:
+                training = training.with_guide(resolved)
+                ran = run_epochs(job, training, options)
+                # The fit scales what a loader gives, so that its first batch is data like any other.
+                whole = prepared.program if training.scale is None else replace(prepared.program, batched=False)
+                prepared = replace(prepared, program=whole)
         final, ran = finish(resolved, program, ran)
         parameters = Parameters.from_store()
         _give_back(untouched, resolved.guide)
@@ -115,6 +127,7 @@ def put_together(
         method=chosen.name if chosen is not None else SVI,
         evaluations=ran.evaluations,
         evidence=ran.evidence,
+        history=ran.history,
         options=prepared.options,
     )
 
@@ -137,9 +150,10 @@ def job_of(
     """
     program, options, settings = prepared.program, prepared.options, prepared.settings
     auto_size, auto_steps = settings["step_size"] == AUTO, settings["max_steps"] == AUTO
+    name, estimator_options = named_estimator(options)
     estimator = choose_estimator(
-        options.estimator,
-        options.estimator_options or {},
+        name,
+        estimator_options,
         resolved,
         program,
         options.elbo,
@@ -161,7 +175,7 @@ def job_of(
         ),
         settings=settings,
         started=started,
-        held_out=_held_out(program, options.held_out, options.optimizer),
+        held_out=_held_out(program, prepared),
         initial=begin,
     )
 
@@ -185,10 +199,11 @@ def _initial(init: Init | Fit, program: Program, settings: Mapping[str, Any], de
     return initial(init, program, pathfinder)
 
 
-def _held_out(program: Program, data: Any, optimizer: PyroOptim | None) -> Sequence[Arguments]:
-    if data is None:
+def _held_out(program: Program, prepared: Prepared) -> Sequence[Arguments]:
+    data = prepared.held_out
+    if data is None or prepared.options.by_epochs:
         return ()
-    if optimizer is not None:
+    if prepared.options.optimizer is not None:
         raise OptionError("held_out: an optimizer of yours decides about its steps alone; give one of the two.")
     return all_batches(program.model, data, program.arguments, program.dtype, program.device, MOST_HELD_OUT)
 

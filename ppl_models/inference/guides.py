@@ -186,5 +186,5 @@ def _name(spec: Any) -> str:
     name = getattr(spec, "__name__", type(spec).__name__)
     # Hand-written guides stand one to a module, and are all called `guide` there.
     if inspect.ismethod(spec):
-        return spec.__qualname__
+        return f"{type(spec.__self__).__name__}.{spec.__name__}"
     return spec.__module__.rsplit(".", 1)[-1] if name == "guide" and spec.__module__ != "__main__" else name

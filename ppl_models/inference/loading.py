@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyro.poutine as poutine
 import torch
 from torch.distributions import constraints
@@ -62,6 +63,7 @@ def rebuild_fit(
         method=header.get("method", "svi"),
         evaluations=header.get("evaluations", 0),
         evidence=header.get("evidence", {}),
+        history=None if header.get("history") is None else pd.DataFrame(header["history"]),
         config=header["config"],
         labels=Labels(header["coords"] if coords is None else coords, header["dims"] if dims is None else dims),
     )

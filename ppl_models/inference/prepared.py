@@ -4,10 +4,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch.utils.data import DataLoader
+import torch
+from torch.utils.data import Dataset, TensorDataset
 
 from ppl_models.engine import check_backend
 from ppl_models.errors import OptionError
+from ppl_models.inference.epoch_options import check_epoch_options
 from ppl_models.inference.estimating import check_estimator
 from ppl_models.inference.fit_options import FitOptions
 from ppl_models.inference.guides import GuideSpec, check_guide_name
@@ -16,7 +18,8 @@ from ppl_models.inference.preparation import check_device, check_objects, progra
 from ppl_models.inference.runs import AUTO
 from ppl_models.options import check_count, check_positive
 from ppl_models.posterior import Labels
-from ppl_models.program import Data, Program
+from ppl_models.program import Program
+from ppl_models.program.batches import loaded, split_dataset
 from ppl_models.seeds import check_seed
 
 
@@ -32,6 +35,8 @@ class Prepared:
         method: what fits it; None for SVI.
         labels: names of axes and their coordinates.
         memo: of the fit's private copies.
+        data: as they were given, a `Dataset` in memory or in a loader.
+        held_out: likewise, or a share of rows in memory.
     """
 
     options: FitOptions
@@ -41,9 +46,11 @@ class Prepared:
     method: Method | None
     labels: Labels
     memo: dict[int, Any]
+    data: Any = None
+    held_out: Any = None
 
 
-def prepare(model: Callable[..., Any], data: Data | DataLoader[Any], options: FitOptions) -> Prepared:
+def prepare(model: Callable[..., Any], data: Any, options: FitOptions) -> Prepared:
     """Check the options of a fit, and run its model once; `ppl_models.fit` documents the options."""
     guide, method = choose(options.guide, options.method)
     check_guide_name(guide)
@@ -58,17 +65,25 @@ def prepare(model: Callable[..., Any], data: Data | DataLoader[Any], options: Fi
         "init_scale": check_positive("init_scale", options.init_scale),
         **_own_options(method, options.guide_options or {}, options.method_options or {}),
         "seed": check_seed(options.seed),
+        **check_epoch_options(options, data),
     }
+    given, held_out = data, options.held_out
+    if isinstance(given, Dataset) and isinstance(held_out, float) and not isinstance(given, TensorDataset):
+        given, held_out = split_dataset(given, held_out, settings["seed"])
+    data = loaded(given, settings.get("batch_size"))
+    held_out = loaded(held_out, settings.get("batch_size"))
     check_objects(options.elbo, options.optimizer, options.dtype)
     check_estimator(options.estimator, options.estimator_options or {}, options.elbo, settings["num_particles"])
     memo: dict[int, Any] = {}
     settings["device"] = str(where := check_device(options.device))
-    program = program_of(model, data, guide, options.dtype, where, memo, settings["seed"])
+    # Products in bfloat16 are for float32, whatever the size of the networks.
+    dtype = options.dtype or (torch.float32 if options.mixed_precision else None)
+    program = program_of(model, data, guide, dtype, where, memo, settings["seed"])
     labels = Labels(options.coords or {}, options.dims or {})
     labels.of_program(program)
     if method is not None:
         _check_method_arguments(method, program, options)
-    return Prepared(options, settings, program, guide, method, labels, memo)
+    return Prepared(options, settings, program, guide, method, labels, memo, data, held_out)
 
 
 def _own_options(
@@ -86,7 +101,7 @@ def _own_options(
 
 def _check_method_arguments(method: Method, program: Program, options: FitOptions) -> None:
     """Refuse what only SVI can do."""
-    for name in ("held_out", "elbo", "optimizer"):
+    for name in ("held_out", "elbo", "optimizer", "batch_size", "max_epochs"):
         if getattr(options, name) is not None:
             raise OptionError(f"{name}: method {method.name!r} has no use for it; only method='svi' has.")
     if options.estimator != AUTO:

@@ -6,8 +6,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from ppl_models.engine import Target
+from ppl_models.inference.collapse import judge_collapse
 from ppl_models.inference.course import Stage
 from ppl_models.inference.guides import ResolvedGuide
 from ppl_models.inference.methods import Method
@@ -35,22 +37,28 @@ class Ran:
     stages: tuple[Stage, ...] = ()
     starts: tuple[Start, ...] = ()
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    history: pd.DataFrame | None = None
 
 
 def run_svi(job: Job, *, progress: bool) -> Ran:
     """Fit by SVI. Call it in the fit's world, behind the guide's first run."""
-    with progress_bar(f"fit {job.resolved.name}", job.max_steps, show=progress) as update:
+    total = job.max_steps if job.epochs is None else job.epochs.max_epochs
+    with progress_bar(f"fit {job.resolved.name}", total, show=progress) as update:
         return ran_of(job, run_starts(job, update))
 
 
 def ran_of(job: Job, done: Done) -> Ran:
     """What the runs of a job left behind."""
     steps, trajectory = done.steps, done.trajectory
+    status, collapse = trajectory.status, ""
+    if job.epochs is not None:
+        looked_at = sum(count for _, count in job.epochs.look.chunks)
+        status, collapse = judge_collapse(status, trajectory.figures, looked_at)
     return Ran(
         losses=trajectory.losses,
-        status=trajectory.status,
+        status=status,
         constant_phase=trajectory.constant,
-        note="; ".join(part for part in (*done.notes, trajectory.note) if part),
+        note="; ".join(part for part in (*done.notes, trajectory.note, collapse) if part),
         backend=steps.backend,
         timing={"look": done.look_seconds, **steps.seconds, "steps": trajectory.seconds},
         config={
@@ -66,6 +74,7 @@ def ran_of(job: Job, done: Done) -> Ran:
         backend_note=steps.note,
         stages=trajectory.stages,
         starts=done.starts,
+        history=trajectory.history,
     )
 
 

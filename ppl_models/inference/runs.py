@@ -15,6 +15,7 @@ from ppl_models.engine import MOST_AVERAGED, Target
 from ppl_models.errors import DataError, first_line
 from ppl_models.inference.course import CONVERGED, DIVERGED, Plan, Trajectory
 from ppl_models.inference.draws import latent_draws
+from ppl_models.inference.epochs import EpochPlan
 from ppl_models.inference.guides import ResolvedGuide
 from ppl_models.inference.held_out import Evaluate, evaluator
 from ppl_models.inference.optimisation import optimise
@@ -71,7 +72,8 @@ class Start:
 class Job:
     """All that a run needs; see `ppl_models.fit`.
 
-    `target` is the program's log density where it is there already, and `make_steps` prepares the steps.
+    `target` is the program's log density where it is there already, `make_steps` prepares the steps, `step_program` is
+    the program that they are of where that is another, and `epochs` is the plan of a training by epochs.
     """
 
     program: Program
@@ -82,12 +84,17 @@ class Job:
     held_out: Sequence[Arguments] = ()
     initial: Initial | None = None
     target: Target | None = None
+    step_program: Program | None = None
+    epochs: EpochPlan | None = None
     make_steps: Callable[[Program, Callable[..., Any], StepOptions], Steps] = make_steps
 
     @property
     def max_steps(self) -> int:
         """Most steps of one run."""
         found = self.settings["max_steps"]
+        if self.epochs is not None:
+            every = self.epochs.max_epochs * self.epochs.feed.num_steps
+            return every if found == AUTO else min(found, every)
         if found != AUTO:
             return found
         if self.options.optimizer is not None:
@@ -179,7 +186,7 @@ def run_once(job: Job, start: int, update: Update, *, retry: bool = False) -> Do
     factor = (FIRST_FACTOR if job.averaged else NETWORK_FACTOR) if search else 1.0
     if retry:
         options = replace(options, step_size=options.step_size * RETRY_STEP)
-    steps = job.make_steps(job.program, job.resolved.guide, options)
+    steps = job.make_steps(job.step_program or job.program, job.resolved.guide, options)
     plan = Plan(
         max_steps=min(job.max_steps, ENDLESS_STEPS) if look.endless else job.max_steps,
         max_seconds=job.settings["max_seconds"],
@@ -195,7 +202,7 @@ def run_once(job: Job, start: int, update: Update, *, retry: bool = False) -> Do
     if job.held_out:
         evaluate = _evaluate(job)
         _try(evaluate)
-    trajectory = optimise(steps, plan, update, evaluate)
+    trajectory = optimise(steps, plan, update, evaluate, job.epochs)
     if look.endless:
         names = ", ".join(f"'{name}'" for name in look.endless)
         note = (
@@ -276,6 +283,8 @@ def _described(job: Job, done: Done) -> _Run:
     elbo, parameters = math.nan, Parameters.from_store()
     if done.trajectory.status == DIVERGED:
         pass  # it may be nowhere where there is an ELBO
+    elif job.epochs is not None:
+        elbo = job.epochs.look().objective * job.epochs.feed.num_rows
     elif job.held_out:
         elbo = -float(np.mean(_evaluate(job)()))
     elif done.steps.adjustable:

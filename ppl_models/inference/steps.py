@@ -35,7 +35,8 @@ from ppl_models.inference.vmapped_elbo import VmappedTrace_ELBO
 from ppl_models.program import Program
 from ppl_models.program.data import Arguments
 from ppl_models.program.elbo import log_ratio, mean_field_log_ratio
-from ppl_models.program.estimators import Estimator, Total
+from ppl_models.program.estimators import Estimator, Total, WeightedKl
+from ppl_models.program.feeds import Resident
 from ppl_models.program.isolation import forked_random
 
 Guide = Callable[..., Any]
@@ -66,6 +67,7 @@ class Steps:
         num_particles: ELBO particles per step.
         coordinates: what it moves in; None for the parameters themselves.
         seconds: time spent, by stage: "capture" and "compile".
+        objective: what the losses are the negative of, for people.
         look_for_fault: says what is not finite at the present parameters, where the failed step was not recorded.
     """
 
@@ -79,6 +81,7 @@ class Steps:
     num_particles: int
     coordinates: Coordinates | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
+    objective: str = "ELBO"
     look_for_fault: Callable[[], str] = str
 
     def fault(self) -> str:
@@ -101,6 +104,7 @@ class StepOptions:
     num_threads: int
     estimator: Estimator = field(default_factory=Total)
     batches: Callable[[], Iterator[Arguments]] | None = None
+    resident: Resident | None = None
     coordinates: Coordinates | None = None
 
 
@@ -171,7 +175,13 @@ def _captured(program: Program, guide: Guide, options: StepOptions) -> SviGraph:
     estimator, particles = _estimator(program, options)
     rule = as_rule(options.optimizer) if options.optimizer else Adam(options.step_size, BETAS, EPSILON)
     elbo = elbo_function(program, guide, estimator, particles, coordinates=options.coordinates)
-    return SviGraph(elbo, rule, num_threads=options.num_threads, minibatches=options.batches is not None)
+    return SviGraph(
+        elbo,
+        rule,
+        num_threads=options.num_threads,
+        minibatches=options.batches is not None,
+        resident=options.resident,
+    )
 
 
 def _estimator(program: Program, options: StepOptions) -> tuple[Estimator, int]:
@@ -204,7 +214,13 @@ def _compiled(
         num_particles=svi.elbo.num_particles // svi.elbo.estimator.draws_inside,
         coordinates=options.coordinates,
         seconds={"capture": captured, "compile": time.perf_counter() - started},
+        objective=_objective_name(options.estimator),
     )
+
+
+def _objective_name(estimator: Estimator) -> str:
+    weighted = isinstance(estimator, WeightedKl) and not estimator.is_elbo
+    return "objective" if weighted else "ELBO"
 
 
 def _name(program: Program, estimator: Estimator) -> str:
@@ -231,6 +247,7 @@ def _eager(program: Program, guide: Guide, options: StepOptions, note: str) -> S
         optimizer=optimizer_name(options.optimizer),
         num_particles=count,
         coordinates=options.coordinates,
+        objective=_objective_name(options.estimator),
         look_for_fault=lambda: describe_fault_here(program, guide),
     )
 

@@ -118,7 +118,8 @@ def _convert(name: str, value: Any, dtype: torch.dtype | None) -> Any:
         first = tuple(int(i) for i in torch.nonzero(torch.isnan(value))[0])
         raise DataError(
             f"argument '{name}': {num_nan} of {value.numel()} values are NaN, the first at index {first}. "
-            "Drop or impute them, or pass finite numbers with a mask that the model applies."
+            "Drop those rows, or pass finite numbers with a mask that the model applies. Where the model has a plate "
+            "over the data, fit the complete rows, and ppl.impute infers what the others lack."
         )
     return (value.to(dtype) if dtype is not None and value.is_floating_point() else value).contiguous()
 

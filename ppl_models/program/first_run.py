@@ -12,6 +12,7 @@ from pyro.util import check_site_shape
 from ppl_models.errors import DataError, GuideError, ModelError, PPLError, first_line
 from ppl_models.program.data import Arguments
 from ppl_models.program.nodes import nodes_of
+from ppl_models.program.suggestions import outside_support
 
 ANY_NESTING = 1_000
 """More plates than a model can nest: no axis of a log density is then passed over."""
@@ -164,6 +165,9 @@ def _bad_value(name: str, node, error: Exception, arguments: Arguments) -> PPLEr
             f"{where}: its observed value is a {type(value).__name__}, wanted a tensor. "
             "Pass a torch tensor or a NumPy array."
         )
+    outside = outside_support(node["fn"].support, value)
+    if outside is not None:
+        return DataError(f"{where}: its distribution is {_kind(node['fn'])}, and {outside}")
     found = DataError(
         f"{where}: values of dtype {value.dtype}, shape {tuple(value.shape)} do not suit its distribution "
         f"{type(node['fn']).__name__} with support {node['fn'].support}: {first_line(error)}. "
@@ -172,6 +176,17 @@ def _bad_value(name: str, node, error: Exception, arguments: Arguments) -> PPLEr
     if not (value.is_floating_point() or value.is_complex()):
         found.whole_numbers = source
     return found
+
+
+def _kind(fn) -> str:
+    """Name of a distribution, under what makes events of it or masks it."""
+    while hasattr(fn, "base_dist") and type(fn).__name__ in (
+        "Independent",
+        "MaskedDistribution",
+        "ExpandedDistribution",
+    ):
+        fn = fn.base_dist
+    return type(fn).__name__
 
 
 def check_guide_covers(guide_trace: Trace, model_trace: Trace, *, needed: set[str]) -> None:

@@ -4,6 +4,7 @@
 `rule_of(verdict)` says in words which rule a verdict came from.
 """
 
+from ppl_models.report.audit import write_audit
 from ppl_models.report.evidence import Evidence, gather
 from ppl_models.report.html import write_page, write_report
 from ppl_models.report.rule import Rule, rule_of
@@ -17,6 +18,7 @@ __all__ = [
     "rule_of",
     "summary_table",
     "verdict_table",
+    "write_audit",
     "write_page",
     "write_report",
 ]

@@ -76,11 +76,12 @@ def write_page(
     content = page_content(
         evidence, baseline=baseline, title=title, name=name, cite=cite, seconds=seconds or {}, failures=failures or {}
     )
-    text = _environment().get_template(TEMPLATE).render(content)
+    text = environment().get_template(TEMPLATE).render(content)
     return write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """Where the templates are found; everything is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ppl_models.report"),
         autoescape=True,

@@ -78,7 +78,7 @@ def _guide(number: int, evidence: Evidence) -> dict[str, Any]:
         "worst_sd_ratio": worst_sd_ratio(verdict),
         "rule": {"steps": list(rule.steps), "rows": list(rule.rows), "replaced": bool(rule.override)},
         "next": list(next_steps(fit, verdict, rule)),
-        "argument": [_step(step) for step in argument(verdict)],
+        "argument": [step_content(step) for step in argument(verdict)],
         "decides": list(DECIDES.items()),
         "parameters": rows,
         "num_parameters": len(verdict.table),
@@ -91,7 +91,8 @@ def _guide(number: int, evidence: Evidence) -> dict[str, Any]:
     }
 
 
-def _step(step: Step) -> dict[str, Any]:
+def step_content(step: Step) -> dict[str, Any]:
+    """A step of the argument for the template."""
     checks = [_check(check, decides) for check, decides in zip(step.checks, step.decides, strict=True)]
     return {"title": step.title, "note": step.note, "checks": checks}
 

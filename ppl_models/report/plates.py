@@ -38,13 +38,13 @@ def plates(evidence: Evidence) -> list[Plate]:
     fit, verdict, samples = evidence.fit, evidence.verdict, evidence.samples
     names = " / ".join(sample.name for sample in samples)
     found = [
-        _plate(
+        plate(
             "Marginals",
             forest_figure(samples, evidence.worst(MAX_PARAMETERS)),
             f"Means with 50 % and 94 % intervals, the worst parameter first: {names}. The intervals of one row should "
             "begin and end at the same places; where the first is shorter, the fit is too sure.",
         ),
-        _plate(
+        plate(
             "Worst marginal densities",
             density_figure(samples, evidence.worst(MAX_DENSITIES)),
             "The parameters that are furthest from the reference. Look for a missing tail, a missing second peak, or "
@@ -53,7 +53,7 @@ def plates(evidence: Evidence) -> list[Plate]:
     ]
     if (chosen := _pair(evidence)) is not None:
         found.append(
-            _plate(
+            plate(
                 "Pair",
                 pair_figure(_shown_in_pair(evidence), *chosen),
                 f"Draws of {chosen[1]} against {chosen[0]} on a log scale. A funnel narrows downwards: a guide that "
@@ -62,18 +62,19 @@ def plates(evidence: Evidence) -> list[Plate]:
             )
         )
     found.append(
-        _plate(
-            "ELBO",
-            elbo_figure(fit.losses, fit.constant_phase, fit.stages),
-            "Evidence lower bound at each step. Dotted lines mark where a lower step size begins; in the shaded parts "
-            "the fit was stationary and its iterates were averaged. The curve should be level there."
+        plate(
+            fit.objective[:1].upper() + fit.objective[1:],
+            elbo_figure(fit.losses, fit.constant_phase, fit.stages, name=fit.objective),
+            f"{'Evidence lower bound' if fit.objective == 'ELBO' else 'What is trained'} at each step. Dotted lines "
+            "mark where a lower step size begins; in the shaded parts the fit was stationary and its iterates were "
+            "averaged. The curve should be level there."
             if fit.method == SVI
             else f"What {fit.method} climbs at each of its own steps, which have no noise: level at the end.",
         )
     )
     if fit.has_density:
         found.append(
-            _plate(
+            plate(
                 "Importance weights",
                 tail_figure(evidence.log_ratio, verdict.khat, khat_limit(len(evidence.log_ratio))),
                 "The right tail of the importance weights. A tail that falls faster than the dashed line can be "
@@ -81,7 +82,7 @@ def plates(evidence: Evidence) -> list[Plate]:
             )
         )
     found += [
-        _plate(
+        plate(
             f"Predicted data: {predicted.site}",
             predictive_figure(predicted),
             "Data drawn from the fit beside the data. The observed line should stay within the bands; where it leaves "
@@ -109,7 +110,8 @@ def _diverged(evidence: Evidence) -> bool:
     return diverging is not None and bool(diverging.any())
 
 
-def _plate(title: str, figure: Figure, caption: str) -> Plate:
+def plate(title: str, figure: Figure, caption: str) -> Plate:
+    """A figure with its caption, as the page takes it."""
     width, height = (round(96 * inches) for inches in figure.get_size_inches())
     source = "data:image/svg+xml;base64," + base64.b64encode(to_svg(figure)).decode("ascii")
     return {"title": title, "source": source, "width": width, "height": height, "caption": caption}

@@ -1,5 +1,6 @@
 """The calls that combine rooms."""
 
+from ppl_models.workflow.audit import Audit, audit
 from ppl_models.workflow.auto import AutoFit, Rung
 from ppl_models.workflow.baseline import sample
 from ppl_models.workflow.bounds import elbo_terms, importance_bound
@@ -24,8 +25,19 @@ from ppl_models.workflow.predictive_expectations import (
     quantiles,
 )
 from ppl_models.workflow.prior import sample_prior
+from ppl_models.workflow.representation import (
+    decode,
+    encode,
+    generate,
+    impute,
+    interpolate,
+    out_of_distribution,
+    reconstruct,
+    traverse,
+)
 
 __all__ = [
+    "Audit",
     "AutoFit",
     "BestAction",
     "Calibration",
@@ -35,6 +47,7 @@ __all__ = [
     "Predictions",
     "PredictiveExpectation",
     "Rung",
+    "audit",
     "best_action",
     "calibrate",
     "check",
@@ -42,17 +55,25 @@ __all__ = [
     "check_predictions",
     "compare_methods",
     "correct",
+    "decode",
     "elbo_terms",
+    "encode",
     "expect",
     "fit",
+    "generate",
     "gradient_variance",
     "importance_bound",
+    "impute",
+    "interpolate",
     "load_fit",
     "log_evidence",
     "loo",
+    "out_of_distribution",
     "probability",
     "quantiles",
+    "reconstruct",
     "sample",
     "sample_prior",
     "to_datatree",
+    "traverse",
 ]

@@ -1,12 +1,13 @@
 """`ppl.fit`: a variational posterior, by a guide of the user's or by the first that passes its checks."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from pyro.infer.elbo import ELBO
 from pyro.optim import PyroOptim
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from ppl_models.inference import Fit, FitOptions, GuideSpec, fit_guide
 from ppl_models.inference.preconditioning.initial import PRIOR_MEDIAN, Init
@@ -18,12 +19,20 @@ from ppl_models.workflow.auto import choose_guide
 
 def fit(
     model: Callable[..., Any],
-    data: Data | DataLoader[Any],
+    data: Data | DataLoader[Any] | Dataset[Any],
     *,
     guide: GuideSpec,
     allow_mcmc: bool = True,
     method: str = AUTO,
-    held_out: Data | DataLoader[Any] | None = None,
+    held_out: Data | DataLoader[Any] | float | None = None,
+    batch_size: int | None = None,
+    max_epochs: int | None = None,
+    patience: int | None = None,
+    beta: float = 1.0,
+    free_bits: float = 0.0,
+    warmup_epochs: int = 0,
+    checkpoint: str | Path | None = None,
+    mixed_precision: bool = False,
     guide_options: Mapping[str, Any] | None = None,
     method_options: Mapping[str, Any] | None = None,
     init: Init | Fit = PRIOR_MEDIAN,
@@ -51,9 +60,10 @@ def fit(
     Args:
         model: a Pyro model, function or `PyroModule`; it is not changed, nor is a guide given as a module.
         data: a mapping, for `model(**data)`, or a tuple, for `model(*data)`. Arrays become tensors. A `DataLoader`
-            gives such a batch for every step, epoch after epoch; scaling to all the data is the model's part
-            (`pyro.plate(name, size, subsample_size=len(batch))` or `pyro.poutine.scale`), and the fit's own draws and
-            checks see the first batch.
+            gives such a batch for every step, epoch after epoch, and a map-style `Dataset` is put into one; the fit's
+            own draws and checks then see the first batch. In a training by epochs (`batch_size` or `max_epochs`) each
+            batch stands for all rows; in one by steps scaling to all the data is the model's part
+            (`pyro.plate(name, size, subsample_size=len(batch))` or `pyro.poutine.scale`).
         guide: a family's name (`guides.names()`), an AutoGuide class or instance, a factory `model -> guide`, or a
             guide function or module; or a method's name, for that method with the family that it fits. "auto" climbs a
             ladder by cost (mean field with linear response, Pathfinder, full rank, flow, NUTS) and stops at the first
@@ -66,6 +76,30 @@ def fit(
             SVI elsewhere. `max_steps` bounds a method's iterations; what concerns SVI alone does not count.
         held_out: data like `data` that are not fitted; the fit then ends when their ELBO has had no new best for a
             while, also at lower step sizes, and keeps the best. For amortised guides, which can overfit their data.
+            In a training by epochs also a share of the rows in (0, 1), chosen by the seed, which are not trained on.
+        batch_size: rows of a batch, in a training by epochs (128 where only `max_epochs` is given). The rows are found
+            by the plate that follows them (`pyro.plate("datum", len(x))`); they are shuffled anew in every epoch, and
+            every site in the plate, in model and guide, is scaled by all rows over those of its batch, unless the model
+            does that itself. `losses` are thus in nats over all rows that are trained on. Rows in memory are trained on
+            there; afterwards the fit holds all of them, those held out too.
+        max_epochs: most passes over the data, and what asks for a training by epochs without `batch_size`; None takes
+            100, or as many as `max_steps` has room for. The step size (a search of at most a twentieth of all steps, or
+            Adam's 0.001 for networks and 0.01 elsewhere, where there is no room for it) falls to a hundredth over the
+            last third of them. `history` has a row for each.
+        patience: epochs without a better look at the rows held out, behind which the training stops; None takes 10.
+            It counts from the end of a warm-up, and so do the best weights, which are kept.
+        beta: weight of the divergence of the latents in the data's plate (Higgins et al. 2017). With another than 1
+            the losses are no negative ELBO, and are not called so; `Fit.elbo` and the bounds of `history` are always
+            at 1.
+        free_bits: nats of divergence of each unit of these latents, mean over the rows of a batch, that cost nothing
+            (Kingma et al. 2016).
+        warmup_epochs: epochs over which the weight of the divergence rises from 0 to `beta` (Bowman et al. 2016,
+            Sønderby et al. 2016); it has to end before the training does.
+        checkpoint: a file to which a training by epochs is written, at most every ten seconds; where it exists, the fit
+            goes on from it, to the same numbers that it would have come to without the break. Options and data must be
+            the same. A loader's order is repeated where it shuffles by torch's own generator.
+        mixed_precision: in a training by epochs, make matrix products and convolutions of model and guide in bfloat16
+            and all else in float32.
         guide_options: options of a family named by text.
         method_options: options of the method.
         init: where an automatic guide begins: "prior_median"; "pathfinder", the normal that this method finds; a
@@ -108,7 +142,7 @@ def fit(
             clipping and a torch schedule that is stepped once a step) is left to Pyro.
         coords: labels of the elements along each dim of the draws.
         dims: names of a site's axes; plates name theirs.
-        progress: show one bar, with the smoothed ELBO.
+        progress: show one bar, with the smoothed ELBO, or with the objectives of training and validation per row.
 
     Returns:
         The fit. That it did not converge is told by its `status`.
@@ -121,6 +155,14 @@ def fit(
         guide=guide,
         method=method,
         held_out=held_out,
+        batch_size=batch_size,
+        max_epochs=max_epochs,
+        patience=patience,
+        beta=beta,
+        free_bits=free_bits,
+        warmup_epochs=warmup_epochs,
+        checkpoint=checkpoint,
+        mixed_precision=mixed_precision,
         guide_options=guide_options,
         method_options=method_options,
         init=init,

@@ -41,7 +41,7 @@ from benchmarks.verdict_parts.rates import ALONE, BESIDE
 from benchmarks.verdict_parts.store import Store, read
 from benchmarks.verdict_parts.subject import Subject
 from benchmarks.verdict_parts.wrong_scale import seen_from, wrongly_scaled
-from ppl_models.catalogue.registry import BUILT_IN
+from ppl_models.catalogue.registry import POSTERIORS
 from ppl_models.program import build_program
 
 CUT_SD = math.sqrt(1.0 - 3.0 * math.exp(-1.125) / math.sqrt(2.0 * math.pi) / math.erf(1.5 / math.sqrt(2.0)))
@@ -297,7 +297,7 @@ def test_sorting_is_the_area_under_the_curve():
 
 def test_relatives_are_in_the_same_half():
     names = problems.names(with_posteriordb=True)
-    assert len(names) == len(set(names)) == len(BUILT_IN) + len(closed_forms.names()) + len(posteriordb.names())
+    assert len(names) == len(set(names)) == len(POSTERIORS) + len(closed_forms.names()) + len(posteriordb.names())
     by_cluster = {}
     for name in names:
         by_cluster.setdefault(problems.relatives(name), set()).add(halves.half_of(name))

@@ -51,7 +51,16 @@ def by_callback(monkeypatch, name, backend="native", **options):
         return drawn(name, backend, **options)
 
 
-LONG = ("digits_ppca", "diabetes_horseshoe", "breast_cancer_logistic", "lynx_ar2", "sleepstudy_varying_intercepts")
+LONG = (
+    "single_cell_pbmc",
+    "vae_digits",
+    "linear_vae_digits",
+    "digits_ppca",
+    "diabetes_horseshoe",
+    "breast_cancer_logistic",
+    "lynx_ar2",
+    "sleepstudy_varying_intercepts",
+)
 
 
 @pytest.mark.parametrize(

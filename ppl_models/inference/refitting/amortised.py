@@ -51,7 +51,7 @@ class Amortised:
         """The guide at other data, which may have other shapes than the fit's."""
         started = time.perf_counter()
         program = build_program(
-            self.spec.model,
+            self._prepared.program.model,  # whose modules the learnt parameters belong to
             data,
             dtype=self._prepared.program.dtype,
             seed=child_seed(seed, "program"),

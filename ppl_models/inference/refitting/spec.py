@@ -32,6 +32,7 @@ TAKEN = (
     "device",
 )
 """Options that a fit's `config` keeps as they were given."""
+BY_EPOCHS = ("batch_size", "max_epochs", "patience", "checkpoint")
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,10 @@ def _options_of(fit: Fit) -> FitOptions:
     if not isinstance(options.init, (str, Mapping)):
         # Another fit may know the data, and a refit must not.
         options = replace(options, init=PRIOR_MEDIAN)
-    return replace(options, progress=False)
+    if isinstance(options.held_out, float):
+        options = replace(options, held_out=None)
+    # A refit takes steps on all of its data at once.
+    return replace(options, progress=False, **dict.fromkeys(BY_EPOCHS), warmup_epochs=0, mixed_precision=False)
 
 
 def _read_off(fit: Fit) -> FitOptions:

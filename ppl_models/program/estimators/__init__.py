@@ -27,6 +27,7 @@ from ppl_models.program.estimators.sticking_the_landing import StickingTheLandin
 from ppl_models.program.estimators.straight_through import StraightThrough
 from ppl_models.program.estimators.total import Total
 from ppl_models.program.estimators.vimco import Vimco
+from ppl_models.program.estimators.weighted_kl import WeightedKl
 
 ESTIMATORS: Mapping[str, type[Estimator]] = MappingProxyType(
     {
@@ -47,6 +48,7 @@ ESTIMATORS: Mapping[str, type[Estimator]] = MappingProxyType(
             ImportanceWeighted,
             DoublyReparameterised,
             Renyi,
+            WeightedKl,
         )
     }
 )
@@ -97,5 +99,6 @@ __all__ = [
     "Terms",
     "Total",
     "Vimco",
+    "WeightedKl",
     "make_estimator",
 ]

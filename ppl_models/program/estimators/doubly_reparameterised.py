@@ -41,7 +41,7 @@ class DoublyReparameterised(Weighted):
             still = held_still(frozen)
             through = weights_of(target, frozen, trace)
         with poutine.trace(param_only=True) as seen:
-            by_model = weights_of(target, still)
+            by_model = weights_of(target, still, guide_learns=False)
         learns = any(node["type"] == "param" for node in nodes_of(seen.trace).values())
         of_model = by_model.log_weight if learns else through.log_weight.detach()
         return {"log_weight": through.log_weight, "of_model": of_model, "scale": through.scale}

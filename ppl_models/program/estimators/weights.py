@@ -1,6 +1,7 @@
 """Importance weights of a draw, one for each datum where its latents are its own."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,16 @@ from pyro.poutine.indep_messenger import CondIndepStackFrame
 from pyro.poutine.trace_struct import Trace
 
 from ppl_models.errors import OptionError
-from ppl_models.program.estimators.drawing import Guide, Target, draw, is_enumerated, log_p, log_q, model_trace
+from ppl_models.program.estimators.drawing import (
+    Guide,
+    Target,
+    detached,
+    draw,
+    is_enumerated,
+    log_p,
+    log_q,
+    model_trace,
+)
 from ppl_models.program.estimators.expected import Expected
 from ppl_models.program.nodes import sites_of, summed
 from ppl_models.program.program import Program
@@ -28,7 +38,9 @@ class Weights:
     scale: torch.Tensor
 
 
-def weights_of(target: Target, guide_trace: Trace, values: Trace | None = None) -> Weights:
+def weights_of(
+    target: Target, guide_trace: Trace, values: Trace | None = None, *, guide_learns: bool = True
+) -> Weights:
     """The weights of a draw.
 
     Elements of the plates that hold every site of guide and model are independent, so that the evidence is a product
@@ -40,26 +52,31 @@ def weights_of(target: Target, guide_trace: Trace, values: Trace | None = None) 
         target: the model with its arguments.
         guide_trace: the guide at its draw.
         values: the draw that the model gets, if it is not that trace's; of the same values, with another graph.
+        guide_learns: whether a gradient reaches the parameters through the guide's densities, which flows compute only
+            when they are asked for.
 
     Raises:
         OptionError: one weight for everything, and data that are a subsample; or sites of one plate with other scales.
     """
     values = values or guide_trace
-    if isinstance(target, Expected):
-        return _joint(log_p(target, values) - log_q(guide_trace))
-    if is_enumerated(target):
-        _refuse_subsamples(target, [guide_trace])
-        return _joint(log_p(target, values) - log_q(guide_trace))
+    guide_world = nullcontext if guide_learns else detached
+    if isinstance(target, Expected) or is_enumerated(target):
+        if not isinstance(target, Expected):
+            _refuse_subsamples(target, [guide_trace])
+        with guide_world():
+            of_guide = log_q(guide_trace)
+        return _joint(log_p(target, values) - of_guide)
     trace = model_trace(target, values)
     frames = shared_frames([*sites_of(guide_trace).values(), *sites_of(trace).values()])
     if not frames:
         _refuse_subsamples(target, [guide_trace, trace])
-        return _joint(torch.as_tensor(trace.log_prob_sum() - guide_trace.log_prob_sum()))
+        with guide_world():
+            of_guide = guide_trace.log_prob_sum()
+        return _joint(torch.as_tensor(trace.log_prob_sum() - of_guide))
     axes = axes_of(frames)
-    total: Any = 0.0
-    for sign, sites in ((1.0, sites_of(trace)), (-1.0, sites_of(guide_trace))):
-        for node in sites.values():
-            total = total + sign * by_datum(node, axes)
+    with guide_world():
+        of_guide = sum(by_datum(node, axes) for node in sites_of(guide_trace).values())
+    total: Any = sum(by_datum(node, axes) for node in sites_of(trace).values()) - of_guide
     return Weights(total, torch.as_tensor(scale_of(guide_trace, trace), dtype=total.dtype))
 
 

@@ -19,6 +19,8 @@ def elbo_figure(
     losses: ArrayLike,
     constant_phase: tuple[int, int] | None = None,
     stages: Sequence[Stage] = (),
+    *,
+    name: str = "ELBO",
 ) -> Figure:
     """The ELBO at each step: the whole course, logarithmic away from its end, and the last part on a linear scale.
 
@@ -27,6 +29,7 @@ def elbo_figure(
         constant_phase: first and one past the last step at the last fixed step size; shaded where there are no stages.
         stages: a fit's `stages`. The windows in which it was stationary, over which its iterates were averaged, are
             shaded; lines mark where each step size begins, with its value, and where the fit stopped.
+        name: what the losses are the negative of: a fit's `objective`.
     """
     elbo = -np.asarray(losses, dtype=float)
     elbo = elbo[np.isfinite(elbo)]
@@ -38,6 +41,8 @@ def elbo_figure(
         smooth = _smoothed(elbo)
         _draw_whole(whole, elbo, smooth)
         _draw_end(end, elbo, smooth, constant_phase)
+        whole.set_ylabel(f"{name} less its\nfinal value (nats)")
+        end.set_ylabel(f"{name} (nats),\nlast part")
         for axes in (whole, end):
             if stages:
                 _mark_stages(axes, stages, elbo.size)
@@ -59,7 +64,6 @@ def _draw_whole(axes: Axes, elbo: Float64Array, smooth: Float64Array) -> None:
     axes.set_yscale("symlog", linthresh=threshold)
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.6g}"))
     axes.axhline(0.0, color=MUTED, linewidth=0.8)
-    axes.set_ylabel("ELBO less its\nfinal value (nats)")
 
 
 def _draw_end(axes: Axes, elbo: Float64Array, smooth: Float64Array, phase: tuple[int, int] | None) -> None:
@@ -75,7 +79,6 @@ def _draw_end(axes: Axes, elbo: Float64Array, smooth: Float64Array, phase: tuple
     axes.set_xlim(first, max(elbo.size - 1, first + 1))
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.6g}"))
-    axes.set_ylabel("ELBO (nats),\nlast part")
 
 
 def _mark_phase(axes: Axes, phase: tuple[int, int] | None) -> None:

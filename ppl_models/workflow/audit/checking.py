@@ -1,0 +1,96 @@
+"""Checks of an audit: whether its own figures may be believed."""
+
+import math
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+from scipy.stats import chi2, norm
+
+from ppl_models.checks import Check
+from ppl_models.diagnostics.gates import ESS_LIMIT, RHAT_LIMIT
+from ppl_models.workflow.audit.posterior_audit import Estimates, PosteriorAudit
+
+CHANCE = 0.001
+"""How often chance alone may break the order of the bounds, over all rows and pairs."""
+WIDEST = 1.0
+"""Nats: the mean width of a bracket that still resolves gaps."""
+
+
+def audit_checks(audit: PosteriorAudit) -> PosteriorAudit:
+    """The audit with the checks of its own health."""
+    return replace(audit, checks=(_check_chains(audit), _check_order(audit), _check_bracket(audit), _check_best(audit)))
+
+
+def _check_chains(audit: PosteriorAudit) -> Check:
+    """No row may fail; failures that chance gives where many rows are looked at are not resolved."""
+    failing = np.flatnonzero(~audit.reliable)
+    named = ", ".join(f"row {row} (R-hat {audit.rhat[row]:.3f}, ESS {audit.ess[row]:.0f})" for row in failing[:5])
+    detail = f"largest R-hat {audit.rhat.max():.4f} (limit {RHAT_LIMIT}), least ESS {audit.ess.min():.0f} "
+    detail += f"(limit {ESS_LIMIT:.0f}), {audit.divergences.sum()} divergences"
+    detail = f"{detail}; {named}" if named else detail
+    name = "rows whose MCMC fails its gates"
+    if not len(failing):
+        return Check(name, 0.0, 0.0, True, "", detail=detail)
+    chance = (audit.ess >= ESS_LIMIT) & (audit.divergences == 0) & (audit.rhat <= _rhat_by_chance(audit))
+    if chance[failing].all():
+        detail = f"{detail}; no more than chance gives over so many rows and units"
+        return Check(name, float(len(failing)), 0.0, None, "raise num_draws", detail=detail)
+    advice = "raise num_warmup and num_draws; leave these rows out of what is said of MCMC"
+    return Check(name, float(len(failing)), 0.0, False, advice, detail=detail)
+
+
+def _rhat_by_chance(audit: PosteriorAudit) -> np.ndarray:
+    """The largest R-hat that well-mixed chains of each row's effective number show, over all rows and units."""
+    halves = 2 * audit.draws.shape[0]
+    quantile = chi2.isf(CHANCE / (2 * audit.num_rows * len(audit.units)), halves - 1) / (halves - 1)
+    return np.sqrt(1.0 + (quantile - 1.0) * halves / audit.ess)
+
+
+def _check_order(audit: PosteriorAudit) -> Check:
+    """L_1 <= L_5 <= ... <= log p(x) <= the reverse run, row by row, within errors."""
+    chain: list[tuple[str, Estimates]] = [(f"L_{size}", audit.bounds[size]) for size in sorted(audit.bounds)]
+    chain += [("log p(x)", audit.log_evidence), ("the reverse run", audit.upper)]
+    pairs = [(f"{a} <= {b}", _excess(low, high)) for (a, low), (b, high) in pairwise(chain)]
+    number = len(pairs) * audit.num_rows
+    limit = float(norm.isf(CHANCE / number))
+    name, advice = "bounds out of order", "raise num_guide_draws, num_temperatures and num_draws"
+    if any(np.isnan(excess).any() for _, excess in pairs):
+        return Check(name, math.nan, limit, None, advice, detail="some bounds are not finite")
+    worst_name, worst = max(pairs, key=lambda pair: float(pair[1].max()))
+    row = int(worst.argmax())
+    detail = f"the largest excess in standard errors: {worst_name} at row {row}"
+    value = float(worst[row])
+    return Check(name, value, limit, value <= limit, "" if value <= limit else advice, detail=detail)
+
+
+def _excess(low: Estimates, high: Estimates) -> np.ndarray:
+    """By how many standard errors the one is above the other; rounding does not count."""
+    error = np.hypot(low.error, high.error)
+    rounding = 1e-7 * (1.0 + np.abs(low.value))
+    return (low.value - high.value - rounding) / np.maximum(error, rounding)
+
+
+def _check_bracket(audit: PosteriorAudit) -> Check:
+    width = audit.bracket
+    value = float(width.mean())
+    error = float(np.hypot(audit.lower.mean_error, audit.upper.mean_error))
+    detail = f"mean over the rows, nats; the widest is {width.max():.3g} at row {int(width.argmax())}"
+    passed = bool(value <= WIDEST) if math.isfinite(value) else None
+    return Check("bracket", value, WIDEST, passed, "" if passed else "raise num_temperatures", error, detail)
+
+
+def _check_best(audit: PosteriorAudit) -> Check:
+    """Each row's own best normal cannot be worse than the amortised one of the same family."""
+    name, limit = "best below amortised", float(norm.isf(CHANCE / audit.num_rows))
+    if audit.guide_family != audit.best_family:
+        detail = f"not comparable: the guide is {audit.guide_family}, the best normal {audit.best_family}"
+        return Check(name, math.nan, limit, None, "", detail=detail)
+    gap = audit.amortisation_gap
+    rounding = 1e-7 * (1.0 + np.abs(audit.elbo.value))
+    excess = (-gap.value - rounding) / np.maximum(gap.error, rounding)
+    row = int(excess.argmax())
+    value = float(excess[row])
+    passed = value <= limit
+    detail = f"the most negative amortisation gap in standard errors: row {row}, {gap.value[row]:.3g} nats"
+    return Check(name, value, limit, passed, "" if passed else "give the optimiser more steps", detail=detail)

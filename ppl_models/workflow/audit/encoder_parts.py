@@ -1,0 +1,114 @@
+"""The parts of an audit that cost draws of q(z | x) alone: activity, rate, aggregate, calibration, generation."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ppl_models.checks import Check
+from ppl_models.diagnostics import (
+    ActiveUnits,
+    AggregatedPosterior,
+    EncoderRanks,
+    FeaturePIT,
+    RateDistortion,
+    active_units_of_draws,
+    aggregated_posterior,
+    rate_distortion,
+)
+from ppl_models.diagnostics.encoder_calibration import NAME as SBC
+from ppl_models.diagnostics.generated import check_generated
+from ppl_models.diagnostics.loo_pit import PIT_LIMIT
+from ppl_models.seeds import child_seed
+from ppl_models.workflow.audit.encoding import Generated, encoded, generated, observed_features
+from ppl_models.workflow.audit.features import left_out_features
+from ppl_models.workflow.audit.judging import not_measured
+from ppl_models.workflow.audit.self_calibration import FALSE_ALARM_RATE, self_calibration
+from ppl_models.workflow.audit.watch import Watch
+from ppl_models.workflow.representation.coordinates import RowCoordinates
+from ppl_models.workflow.representation.representation import Representation
+
+PIT_NAME = "predictive calibration"
+LEAST_GENERATED = 1_000
+MOST_LEFT_OUT, LEFT_OUT_DRAWS = 400, 2_000
+"""Rows of which a feature is left out, and draws at each: weights that leave something out need many."""
+
+
+@dataclass(frozen=True)
+class EncoderParts:
+    """What was found; the checks say why where a part is None."""
+
+    units: ActiveUnits
+    point: RateDistortion
+    aggregated: AggregatedPosterior
+    ranks: EncoderRanks | None
+    pit: FeaturePIT | None
+    calibration: Check
+    model_checks: tuple[Check, ...]
+
+
+def encoder_parts(
+    representation: Representation,
+    coordinates: RowCoordinates,
+    data: dict[str, torch.Tensor],
+    *,
+    num_draws: int,
+    num_simulations: int,
+    seed: int,
+    watch: Watch,
+) -> EncoderParts:
+    """Audit what needs no more than the encoder.
+
+    Args:
+        representation: of a fit at these rows, without latents outside of their plate.
+        coordinates: of its latents.
+        data: the rows, by argument.
+        num_draws: of q(z | x) at each row.
+        num_simulations: rows that the model makes itself for SBC.
+        seed: of everything random.
+        watch: counts the seconds.
+    """
+    with watch.stage("encoding"):
+        drawn = encoded(representation, coordinates, data, num_draws, child_seed(seed, "encode"))
+    with watch.stage("generation"):
+        number = max(LEAST_GENERATED, num_simulations, drawn.points.shape[1])
+        made = generated(representation, coordinates, data, number, child_seed(seed, "generate"))
+        centre, scale = made.points.mean(axis=0), made.points.std(axis=0, ddof=1)
+    with watch.stage("aggregated posterior"):
+        # The last draw of each row: independent of one another, as the rows are.
+        aggregate = aggregated_posterior(drawn.points[-1], made.points, labels=drawn.labels, seed=seed)
+        seen = _generated(representation, made)
+    with watch.stage("calibration"):
+        few = made.first(representation, num_simulations)
+        ranks = self_calibration(representation, coordinates, few, num_draws, child_seed(seed, "simulations"))
+        pit = _left_out(representation, coordinates, data, child_seed(seed, "features"))
+    return EncoderParts(
+        units=active_units_of_draws(drawn.points, labels=drawn.labels, prior_mean=centre, prior_sd=scale),
+        point=rate_distortion(drawn.log_prior, drawn.log_likelihood, drawn.log_q),
+        aggregated=aggregate,
+        ranks=None if isinstance(ranks, str) else ranks,
+        pit=None if isinstance(pit, str) else pit,
+        calibration=not_measured(SBC, FALSE_ALARM_RATE, ranks) if isinstance(ranks, str) else ranks.check,
+        model_checks=(
+            aggregate.check,
+            not_measured(PIT_NAME, PIT_LIMIT, pit) if isinstance(pit, str) else pit.check,
+            *seen,
+        ),
+    )
+
+
+def _generated(representation: Representation, made: Generated) -> list[Check]:
+    observed = observed_features(representation.fit, representation)
+    return [check_generated(made.observed[name], values) for name, values in observed.items()][:1]
+
+
+def _left_out(
+    representation: Representation, coordinates: RowCoordinates, data: dict[str, torch.Tensor], seed: int
+) -> FeaturePIT | str:
+    number = min(representation.rows.num_rows, MOST_LEFT_OUT)
+    few = {name: value[:number] for name, value in data.items()}
+    drawn = encoded(representation, coordinates, few, LEFT_OUT_DRAWS, child_seed(seed, "encode"))
+    if not np.isfinite(drawn.log_weight).all():
+        return "the densities of some rows are not finite"
+    arguments = representation.rows.take(representation.arguments, slice(0, number))
+    return left_out_features(representation.at(arguments), representation.rows, drawn, seed)

@@ -1,0 +1,133 @@
+"""From the figures of an audit to its checks, and from the checks to a verdict on q(z | x)."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from ppl_models.checks import Check
+from ppl_models.diagnostics import ActiveUnits
+from ppl_models.diagnostics.by_datum import NAME as KHAT
+from ppl_models.diagnostics.by_datum import check_largest_khat
+from ppl_models.diagnostics.sample_size import khat_limit
+from ppl_models.workflow.audit.posterior_audit import Estimates, PosteriorAudit
+
+TRUST, CORRECT, REJECT = "trust", "correct", "reject"
+GAP_PER_UNIT = 0.02
+"""Nats: the KL of a normal from one whose mean is 0.2 sd away, the largest error of a mean that counts as none."""
+MEAN_LIMIT, SD_LIMIT = 0.2, math.log(1.2)
+RESOLUTION = 3.0
+GAPS = ("inference gap", "amortisation gap", "approximation gap")
+GAP_ADVICE = {
+    "inference gap": "weight the draws, or sample these rows by MCMC",
+    "amortisation gap": "a larger encoder, or longer training of it; refine each row's q by itself",
+    "approximation gap": "a richer family for q(z | x): full_rank, iaf, realnvp",
+}
+
+
+def not_measured(name: str, limit: float, why: str) -> Check:
+    """A check that was left out or could not be had."""
+    return Check(name, math.nan, limit, None, "", detail=f"not measured: {why}")
+
+
+def khat_check(khat: np.ndarray, labels: Sequence[object], num_draws: int) -> Check:
+    """Judge the weights of each row's draws."""
+    advice = "for these rows draws by MCMC; for all of them a richer or wider q(z | x)"
+    return check_largest_khat(KHAT, khat, [f"row {label}" for label in labels], num_draws, advice)
+
+
+def gap_limit(num_units: int) -> float:
+    """Nats per datum: KL(q || p) where every unit's mean is 0.2 sd off and all else is right."""
+    return GAP_PER_UNIT * num_units
+
+
+def gap_checks(found: PosteriorAudit) -> list[Check]:
+    """The mean over the rows of each gap, nats per datum."""
+    parts = (found.inference_gap, found.amortisation_gap, found.approximation_gap)
+    limit = gap_limit(len(found.units))
+    return [_gap(name, part, limit) for name, part in zip(GAPS, parts, strict=True)]
+
+
+def moment_checks(found: PosteriorAudit, labels: Sequence[object]) -> list[Check]:
+    """Means and sds of q(z | x) against MCMC: root mean squares over rows that MCMC could sample, and their units."""
+    reliable, moments = found.reliable, found.moments
+    parts = (
+        ("means against MCMC", moments.mean_error_sd, moments.mean_error_sd_error, MEAN_LIMIT, "posterior sds"),
+        ("sds against MCMC", moments.log_sd_ratio, moments.log_sd_ratio_error, SD_LIMIT, "log sd ratio"),
+    )
+    if not reliable.any():
+        return [not_measured(name, limit, "MCMC failed at every row") for name, *_, limit, _ in parts]
+    return [
+        _moments(name, values[reliable], errors[reliable], limit, what, found, labels)
+        for name, values, errors, limit, what in parts
+    ]
+
+
+def verdict(
+    units: ActiveUnits, table: pd.DataFrame, checks: Sequence[Check], num_draws: int
+) -> tuple[str, tuple[str, ...]]:
+    """What the figures say of q(z | x) at these rows, and why.
+
+    A fit whose units all collapsed is rejected as a representation, even where q(z | x), the prior, is the posterior.
+    """
+    named = {check.name: check for check in checks}
+    khat, limit = table["khat"].to_numpy(dtype=float), khat_limit(num_draws)
+    if units.collapse == "all":
+        return REJECT, (f"collapsed: none of the {len(units.labels)} units tells anything about the data",)
+    if not np.isfinite(table["elbo"]).all() or np.isnan(khat).all():
+        return REJECT, ("the densities of some rows are not finite",)
+    typical = float(np.nanmedian(khat))
+    if typical > limit:
+        return REJECT, (f"the weights of a typical row cannot be used: median k-hat {typical:.2f}, limit {limit:.2f}",)
+    beyond = int((khat > limit).sum())
+    reasons = []
+    if beyond and named[KHAT].passed is not True:
+        reasons.append(f"{beyond} of {len(khat)} rows have weights beyond the limit of k-hat: use MCMC for them")
+    for name in (GAPS[0], "means against MCMC", "sds against MCMC", "SBC of the encoder"):
+        check = named.get(name)
+        if check is None or check.passed is True:
+            continue
+        what = "fails" if check.passed is False else "was not measured or resolved"
+        figure = f" ({check.measured}, limit {check.limit:.3g})" if check.passed is False else ""
+        reasons.append(f"{name} {what}{figure}")
+    if reasons:
+        return CORRECT, ("draws are usable when weighted, row by row", *reasons)
+    return TRUST, (f"q(z | x) is the posterior but for {named[GAPS[0]].value:.2g} nats per datum",)
+
+
+def _gap(name: str, found: Estimates, limit: float) -> Check:
+    if not np.isfinite(found.value).all():
+        return not_measured(name, limit, "not finite at every row")
+    value, error = found.mean, found.mean_error
+    chance = RESOLUTION * error if math.isfinite(error) else math.inf
+    passed = True if value + chance <= limit else False if value - chance > limit else None
+    worst = int(found.value.argmax())
+    detail = f"nats per datum, mean over {len(found.value)} rows; the largest {found.value[worst]:.3g}"
+    advice = {True: "", False: GAP_ADVICE[name], None: "more draws of q, or more temperatures"}[passed]
+    return Check(name, value, limit, passed, advice, error, detail)
+
+
+def _moments(
+    name: str,
+    values: np.ndarray,
+    errors: np.ndarray,
+    limit: float,
+    what: str,
+    found: PosteriorAudit,
+    labels: Sequence[object],
+) -> Check:
+    if not (np.isfinite(values).all() and np.isfinite(errors).all()):
+        return not_measured(name, limit, "not finite at every row")
+    squares = values**2 - errors**2  # the draws' own noise is no error of q
+    value = math.sqrt(max(0.0, float(squares.mean())))
+    noise = 2.0 * np.sqrt((values**2 * errors**2).sum() + 0.5 * (errors**4).sum()) / values.size
+    mcse = float(noise / max(2.0 * value, math.sqrt(noise), 1e-12))
+    chance = RESOLUTION * mcse
+    passed = True if value + chance <= limit else False if value - chance > limit else None
+    rows = np.flatnonzero(found.reliable)
+    row, unit = np.unravel_index(int(np.abs(values).argmax()), values.shape)
+    detail = f"{what}, root mean square over {len(rows)} rows and {values.shape[1]} units; the largest "
+    detail += f"{values[row, unit]:+.2f}, `{found.units[unit]}` at row {labels[rows[row]]}"
+    advice = {True: "", False: GAP_ADVICE[GAPS[0]], None: "more draws"}[passed]
+    return Check(name, value, limit, passed, advice, mcse, detail)

@@ -1,0 +1,125 @@
+"""`ppl.traverse`: what each latent dimension does to the data."""
+
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+from ppl_models.errors import DataError
+from ppl_models.inference import Fit
+from ppl_models.options import check_count, check_positive
+from ppl_models.posterior import Labels
+from ppl_models.seeds import check_seed, child_seed
+from ppl_models.workflow.representation.coordinates import RowCoordinates
+from ppl_models.workflow.representation.decoding import decoded
+from ppl_models.workflow.representation.drawing import Draws, local_draws, shared_draws
+from ppl_models.workflow.representation.given_latents import latents_given
+from ppl_models.workflow.representation.interpolate import continuous
+from ppl_models.workflow.representation.new_rows import is_data, rows_to_decode, rows_to_encode
+from ppl_models.workflow.representation.paths import (
+    at_points,
+    decode_points,
+    dims_with,
+    flat_draws,
+    repeated,
+    with_axis,
+)
+from ppl_models.workflow.representation.representation import BATCH_SIZE, Representation, representation_of
+from ppl_models.workflow.representation.results import host, made_by, row_labels, tree_of
+
+PRIOR_DRAWS = 1_000
+SHARED_DRAWS = 20
+
+
+def traverse(
+    fit: Fit,
+    *,
+    centre: Any = None,
+    num_steps: int = 9,
+    span: float = 3.0,
+    data: Any = None,
+    seed: int = 0,
+    batch_size: int = BATCH_SIZE,
+) -> xr.DataTree:
+    """Move along one latent dimension at a time and decode.
+
+    Args:
+        fit: what `ppl.fit` returned, with an amortised guide.
+        centre: where the axes cross: one row of data, whose latents' mean is taken, or one row of latents; None takes
+            the prior's mean.
+        num_steps: points along each axis; odd numbers have the centre among them.
+        span: how far to go to either side, in standard deviations of the prior.
+        data: covariates, one row, for models that have any; None takes those of `centre`, if it is data.
+        seed: of the prior's draws, and of those of latents that all rows share.
+        batch_size: points that are worked on at once.
+
+    Returns:
+        A tree with the groups mean: the likelihood's mean, dims (latent, step, *event without the row); latents: the
+        latents at each point. The coordinate of `latent` names the dimension, as "z[0]", that of `step` the prior's
+        standard deviations from the centre. Latents are moved in unconstrained coordinates.
+
+    Raises:
+        OptionError: an option is out of its range.
+        DataError: the centre is not one row, or covariates are missing.
+        ModelError: a latent is discrete, or its support depends on another.
+        GuideError: the guide is not amortised.
+    """
+    check_count("num_steps", num_steps, least=2)
+    check_positive("span", span)
+    check_count("batch_size", batch_size)
+    representation = representation_of(fit)
+    coordinates = continuous(representation)
+    count = SHARED_DRAWS if representation.rows.outside else 1
+    shared = shared_draws(representation, count, check_seed(seed))
+    encoded = is_data(representation, centre) if centre is not None else False
+    if data is None and encoded:
+        _, given = rows_to_encode(representation, centre)
+        data = {name: given.arguments.named()[name] for name in representation.inputs} or None
+    new = rows_to_decode(representation, data, 1)
+    prior = _prior(representation, coordinates, representation.at(new.arguments), seed)
+    middle, scale = prior.mean(0), prior.std(0)
+    if centre is not None:
+        middle = _centre(representation, coordinates, centre, seed, shared=shared, encoded=encoded)
+    offsets = torch.linspace(-span, span, num_steps).to(scale)
+    moves = torch.diag_embed(scale)[:, None] * offsets[:, None]
+    points = (middle + moves).reshape(1, -1, len(scale))
+    values = at_points(representation, coordinates, points)
+    every = repeated(representation, new, points.shape[1])
+    drawn = {**shared, **{name: value.expand(count, *value.shape[1:]) for name, value in values.items()}}
+    _, flat = decode_points(representation, every, drawn, count, seed, batch_size)
+    flat = {"mean": flat["mean"], "latents": {name: host(value[0]) for name, value in values.items()}}
+    labels = row_labels(representation, representation.program, 1, own=False)
+    complete = labels.with_dims(dims_with(representation, labels, ("latent", "step"), keep=False))
+    coords = {**complete.coords, "latent": coordinates.names(), "step": np.linspace(-span, span, num_steps)}
+    options = {"num_steps": num_steps, "span": span, "seed": seed}
+    sizes = (len(scale), num_steps)
+    attrs = made_by(representation, "traverse", options)
+    return tree_of({}, with_axis(representation, flat, sizes, 0), Labels(coords, complete.dims), attrs)
+
+
+def _prior(representation: Representation, coordinates: RowCoordinates, fit: Fit, seed: int) -> torch.Tensor:
+    """Unconstrained draws of one row's latents from the prior, shape (draw, dim)."""
+    shared = shared_draws(representation, PRIOR_DRAWS, child_seed(seed, "prior"))
+    unknown = representation.rows.observed
+    found = decoded(
+        fit, representation.rows, shared, PRIOR_DRAWS, child_seed(seed, "prior"), unknown=unknown, wanted=()
+    )
+    return flat_draws(representation, coordinates, found.latents)[:, 0]
+
+
+def _centre(
+    representation: Representation, coordinates: RowCoordinates, centre: Any, seed: int, *, shared: Draws, encoded: bool
+) -> torch.Tensor:
+    """Unconstrained latents of one row, shape (dim,)."""
+    if encoded:
+        _, new = rows_to_encode(representation, centre)
+        number, count = new.num_rows, PRIOR_DRAWS
+        shared = shared_draws(representation, count, seed)
+        draws, _ = local_draws(representation.at(new.arguments), representation.rows, count, seed, shared)
+    else:
+        given = latents_given(representation, centre)
+        number, draws = given.num_rows, given.values
+    if number != 1:
+        raise DataError(f"centre: found {number} rows, wanted one.")
+    return flat_draws(representation, coordinates, draws)[:, 0].mean(0)

@@ -1,0 +1,206 @@
+"""`ppl.audit` on a model whose posterior is known: z ~ N(0, I), x ~ N(W z, sigma), exact and faulty guides."""
+
+import json
+import math
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+import ppl_models as ppl
+from ppl_models.errors import DataError, GuideError, ModelError, OptionError
+from ppl_models.workflow.audit import audit
+
+NUM_UNITS, NUM_FEATURES, SIGMA = 2, 8, 0.7
+WEIGHTS = torch.randn(NUM_FEATURES, NUM_UNITS, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+PRECISION = torch.eye(NUM_UNITS, dtype=torch.float64) + WEIGHTS.T @ WEIGHTS / SIGMA**2
+COVARIANCE = torch.linalg.inv(PRECISION)
+QUICK = {"num_warmup": 25, "num_draws": 40, "num_chains": 2, "num_rows": 3}
+LONG = {"num_rows": 20}
+
+
+def make_model(weights):
+    def model(x=None, num_rows=None):
+        count = len(x) if x is not None else num_rows
+        with pyro.plate("datum", count):
+            z = pyro.sample("z", dist.Normal(torch.zeros(count, NUM_UNITS), 1.0).to_event(1))
+            return pyro.sample("x", dist.Normal(z @ weights.to(z).T, SIGMA).to_event(1), obs=x)
+
+    return model
+
+
+def make_guide(*, narrower=1.0, shift=0.0, ignore=False):
+    """The exact posterior, or one that is too narrow, shifted, or the prior whatever x is."""
+
+    def guide(x=None, num_rows=None):
+        scale = pyro.param("scale", torch.tensor(1.0, dtype=torch.float64))
+        mean = x @ WEIGHTS.to(x) @ COVARIANCE.to(x) / SIGMA**2
+        factor = narrower * torch.linalg.cholesky(COVARIANCE).to(x)
+        mean = mean + shift * COVARIANCE.to(x).diagonal().sqrt() + 0.0 * scale
+        if ignore:
+            mean, factor = torch.zeros_like(mean), torch.eye(NUM_UNITS).to(x)
+        with pyro.plate("datum", len(x)):
+            pyro.sample("z", dist.MultivariateNormal(mean, scale_tril=factor.expand(len(x), -1, -1)))
+
+    return guide
+
+
+def made(guide, *, num_rows=400, weights=WEIGHTS, noise=SIGMA):
+    generator = torch.Generator().manual_seed(1)
+    z = torch.randn(num_rows, NUM_UNITS, generator=generator, dtype=torch.float64)
+    x = z @ weights.T + noise * torch.randn(num_rows, NUM_FEATURES, generator=generator, dtype=torch.float64)
+    labels = {
+        "coords": {"datum": [f"row {row}" for row in range(num_rows)], "latent": ["a", "b"]},
+        "dims": {"z": ("datum", "latent"), "x": ("datum", "feature")},
+    }
+    return ppl.fit(make_model(weights), {"x": x}, guide=guide, max_steps=1, backend="eager", seed=1, **labels)
+
+
+@pytest.fixture(scope="module")
+def exact():
+    return audit(made(make_guide()), seed=1, **QUICK)
+
+
+def named(found):
+    return {check.name: check for check in found.checks}
+
+
+def test_exact_posterior_has_no_gap(exact):
+    checks = named(exact)
+    assert checks["inference gap"].passed is True
+    assert abs(checks["inference gap"].value) < 4.0 * checks["inference gap"].mcse + 1e-6
+    assert checks["SBC of the encoder"].passed is True
+    assert checks["k-hat by datum"].passed is True
+    assert exact.units.collapse == "none"
+
+
+def test_evidence_is_the_closed_form(exact):
+    x = exact.data["x"]
+    total = WEIGHTS @ WEIGHTS.T + SIGMA**2 * torch.eye(NUM_FEATURES, dtype=torch.float64)
+    wanted = dist.MultivariateNormal(torch.zeros(NUM_FEATURES, dtype=torch.float64), total).log_prob(x).numpy()
+    np.testing.assert_allclose(exact.table["elbo"], wanted, atol=1e-8)  # equal weights: no Monte Carlo error
+    error = np.maximum(exact.table["log_evidence_se"], 1e-6)
+    assert (np.abs(exact.table["log_evidence"] - wanted) < 4.5 * error).all()
+
+
+def test_model_is_found_without_fault(exact):
+    assert all(check.passed is not False for check in exact.model_checks)
+    assert exact.model_checks[1].passed is True
+    assert exact.summary[1].startswith("generative model: no fault found")
+
+
+def test_result_tells_what_made_it(exact):
+    assert exact.config["seed"] == 1
+    assert "versions" in exact.config
+    assert exact.config["own_data"] is True
+    assert list(exact.table.index) == list(exact.rows)
+    assert exact.draws["amortised/posterior"]["z"].dims == ("chain", "draw", "row", "unit")
+    assert exact.draws["mcmc/posterior"]["z"].sizes["row"] == 3
+    assert exact.point.elbo == -(exact.point.rate + exact.point.distortion)
+    text = repr(exact)
+    assert text.splitlines()[0].startswith("Audit: q(z | x):")
+    assert "generative model" in text.splitlines()[1]
+    assert "<td>SBC of the encoder</td>" in exact._repr_html_()
+    assert set(exact.seconds) >= {"encoding", "calibration", "weights"}
+    json.dumps(exact.config, default=str)
+
+
+FAULTS = pytest.mark.parametrize("fault", [{"narrower": 0.5}, {"shift": 1.0}], ids=["half the sd", "shifted"])
+
+
+@FAULTS
+def test_faulty_guide_is_not_trusted(fault):
+    found = audit(made(make_guide(**fault)), num_rows=5, seed=1, mcmc=False)
+    assert found.verdict in ("correct", "reject")
+    assert named(found)["SBC of the encoder"].passed is False
+
+
+@pytest.mark.exhaustive
+def test_exact_posterior_is_trusted():
+    found = audit(made(make_guide(), num_rows=2_000), seed=1, **LONG)
+    assert found.verdict == "trust", found
+    assert all(check.passed for check in found.model_checks)
+
+
+@pytest.mark.exhaustive
+@FAULTS
+def test_gap_of_a_faulty_guide_is_its_kl(fault):
+    found = audit(made(make_guide(**fault)), seed=1, **LONG)
+    gap = named(found)["inference gap"]
+    narrower, shift = fault.get("narrower", 1.0), fault.get("shift", 0.0)
+    sds = torch.sqrt(COVARIANCE.diagonal())
+    wanted = NUM_UNITS * (0.5 * (narrower**2 - 1.0) - math.log(narrower))
+    wanted += 0.5 * float((shift * sds) @ PRECISION @ (shift * sds))
+    assert gap.passed is False
+    assert abs(gap.value - wanted) < 4.5 * gap.mcse + 1e-3
+    assert found.verdict in ("correct", "reject")
+
+
+def test_collapsed_fit_is_rejected_though_its_posterior_is_exact():
+    """A decoder that ignores z: the prior is the posterior, and the representation is none."""
+    nothing = torch.zeros_like(WEIGHTS)
+    found = audit(made(make_guide(ignore=True), weights=nothing), num_rows=5, mcmc=False, seed=1)
+    assert found.verdict == "reject"
+    assert "collapsed" in found.reasons[0]
+    assert found.units.collapse == "all"
+    assert named(found)["SBC of the encoder"].passed is True
+
+
+def test_what_was_left_out_is_no_pass():
+    found = audit(made(make_guide()), num_rows=5, mcmc=False, seed=1)
+    checks = named(found)
+    assert found.verdict == "correct"
+    for name in ("inference gap", "amortisation gap", "means against MCMC", "bracket"):
+        assert checks[name].passed is None
+        assert math.isnan(checks[name].value)
+    assert found.posteriors is None
+    assert "log_evidence" not in found.table
+
+
+def test_wrong_noise_of_the_model_shows_in_its_own_checks():
+    found = audit(made(make_guide(), noise=2.0 * SIGMA), num_rows=5, mcmc=False, seed=1)
+    assert named(found)["predictive calibration"].passed is False
+    assert "predictive calibration" in found.summary[1]
+
+
+def test_held_out_rows_and_seeds():
+    fit = made(make_guide())
+    rows = {"x": fit.program.arguments.named()["x"][:150] + 0.1}
+    first = audit(fit, rows, num_rows=5, mcmc=False, seed=2)
+    again = audit(fit, rows, num_rows=5, mcmc=False, seed=2)
+    assert first.config["own_data"] is False
+    np.testing.assert_array_equal(first.table.to_numpy(), again.table.to_numpy())
+    assert max(first.rows) < 150
+    assert audit(fit, rows, num_rows=5, mcmc=False, seed=3).rows != first.rows
+
+
+def test_wrong_input_is_refused():
+    fit = made(make_guide(), num_rows=50)
+    with pytest.raises(OptionError, match="num_rows"):
+        audit(fit, num_rows=0)
+    with pytest.raises(OptionError, match=r"wanted the result of ppl\.fit"):
+        audit("fit")
+    with pytest.raises(DataError):
+        audit(fit, {"x": torch.full((5, NUM_FEATURES), math.nan, dtype=torch.float64)}, mcmc=False)
+    with pytest.raises(DataError):
+        audit(fit, {"y": torch.zeros(5, NUM_FEATURES)}, mcmc=False)
+
+
+def test_guides_that_serve_no_other_rows_are_refused():
+    x = torch.randn(30, NUM_FEATURES, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    local = ppl.fit(make_model(WEIGHTS), {"x": x}, guide="normal", max_steps=5, backend="eager", seed=1)
+    with pytest.raises(GuideError, match="amortised"):
+        audit(local, mcmc=False)
+
+
+def test_models_without_rows_are_refused():
+    def model(x):
+        mean = pyro.sample("mean", dist.Normal(0.0, 1.0))
+        with pyro.plate("datum", len(x)):
+            pyro.sample("x", dist.Normal(mean, 1.0), obs=x)
+
+    fit = ppl.fit(model, {"x": torch.zeros(20)}, guide="normal", max_steps=5, backend="eager", seed=1)
+    with pytest.raises(ModelError, match="latent"):
+        audit(fit, mcmc=False)
