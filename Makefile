@@ -4,6 +4,7 @@
 # make bench-accuracy  every family and method on real posteriors, beside the peers (hours; flags in FLAGS)
 # make bench-verdict  how often the verdict is right: planted faults, errors known (hours; flags in FLAGS)
 # make bench-monte-carlo  methods of Monte Carlo on known answers: efficiency, speed, evidence (flags in FLAGS)
+# make bench-representation  autoencoders: known optima, better models on data not seen, speed (flags in FLAGS)
 # make bench-tuning  fit real posteriors without a tuning option, and compare with the best fits known
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint fmt notebooks bench bench-accuracy bench-monte-carlo bench-tuning bench-verdict elbo clean
+.PHONY: demo test lint fmt notebooks bench bench-accuracy bench-monte-carlo bench-representation bench-tuning bench-verdict elbo clean
 
 demo: $(VENV)/.installed
 	$(BIN)/ppl-models check eight_schools_noncentered eight_schools_centered \
@@ -42,6 +43,9 @@ bench-accuracy: $(VENV)/.installed-peers
 
 bench-monte-carlo: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/monte_carlo.py $(FLAGS)
+
+bench-representation: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/representation.py $(FLAGS)
 
 bench-tuning: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/tuning.py

@@ -103,6 +103,11 @@ def test_bad_options_are_refused(run, arguments, wanted):
     assert wanted in one_line(run(*arguments))
 
 
+def test_a_model_to_be_learnt_is_sent_to_the_audit(run):
+    for verb, options in (("check", ("--no-baseline",)), ("compare", ("--guide", "handwritten"))):
+        assert "`ppl-models audit vae_digits`" in one_line(run(verb, "vae_digits", *options))
+
+
 def test_fit_writes_what_it_is_asked_to(run, tmp_path):
     files = ("--output", tmp_path / "draws.nc", "--save", tmp_path / "fit.safetensors")
     result = run("fit", PROBLEM, "--guide", "normal", *QUICK, "--draws", 200, *files)

@@ -1,7 +1,6 @@
 """Do better bounds, posteriors, priors and hierarchies pay on MNIST-5k? Test log likelihoods, three seeds each."""
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -67,10 +66,9 @@ def _flow_prior() -> tuple[Any, Any]:
 
 ENTRANTS = {
     "VAE": Entrant(_vae, {}),
-    "IWAE, K = 10": Entrant(
-        _vae, {"estimator": "importance_weighted", "estimator_options": {"num_importance": 10}, "num_particles": 1}
+    "IWAE, K = 5": Entrant(
+        _vae, {"estimator": "importance_weighted", "estimator_options": {"num_importance": 5}, "num_particles": 1}
     ),
-    "VAE, IAF posterior": Entrant(lambda: _vae("iaf"), {}),
     "VAE, RealNVP posterior": Entrant(lambda: _vae("realnvp"), {}),
     "VAE, flow prior": Entrant(_flow_prior, {}),
     "ladder VAE, two layers": Entrant(_ladder, {}),
@@ -85,7 +83,6 @@ class Result:
     elbo: float
     epochs: int
     seconds: float
-    khat_above: float
 
 
 def data() -> dict[str, torch.Tensor]:
@@ -129,7 +126,7 @@ def measured(fit: ppl.Fit, images: torch.Tensor, num_importance: int) -> Result:
     weights = np.array([len(part) for part in images.split(50)], dtype=float)
     each = np.array([bound.by_datum.mean(axis=1) for bound in bounds])
     elbo, log_likelihood = np.average(each, axis=0, weights=weights)
-    return Result(float(log_likelihood), float(elbo), len(fit.history), fit.seconds, math.nan)
+    return Result(float(log_likelihood), float(elbo), len(fit.history), fit.seconds)
 
 
 def rows(quick: bool) -> list[dict[str, Any]]:
@@ -137,13 +134,12 @@ def rows(quick: bool) -> list[dict[str, Any]]:
     images = data()
     seeds, epochs, count = (SEEDS[:1], 2, 50) if quick else (SEEDS, MAX_EPOCHS, NUM_TEST)
     found: dict[str, list[Result]] = {}
-    for name, entrant in ENTRANTS.items():
-        for seed in seeds:
-            started = time.perf_counter()
+    for seed in seeds:
+        for name, entrant in ENTRANTS.items():
             fit = fitted(entrant, images, seed, epochs)
             one = measured(fit, images["test"][:count], 50 if quick else NUM_IMPORTANCE)
             found.setdefault(name, []).append(one)
-            print(f"{name}, seed {seed}: {one} {fit.status} {time.perf_counter() - started:.0f} s", flush=True)
+            print(f"{name}, seed {seed}: {one} {fit.status}", flush=True)
     return [_row(name, results, found["VAE"]) for name, results in found.items()]
 
 

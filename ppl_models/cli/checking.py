@@ -12,6 +12,7 @@ from ppl_models.cli.problems import Json
 from ppl_models.cli.study import Settings, Study, study
 
 if TYPE_CHECKING:
+    from ppl_models.catalogue import Problem
     from ppl_models.report.evidence import Evidence
 
 DEFAULT_GUIDES = ("normal", "full_rank", "handwritten")
@@ -59,6 +60,8 @@ def check(
         from ppl_models.catalogue import load
 
         problems = [load(name) for name in dict.fromkeys(names)]
+        for problem in problems:
+            _refuse_networks(problem, "check", baseline=baseline, named=bool(guide))
         wanted = list(dict.fromkeys(guide or DEFAULT_GUIDES))
         for problem in problems:  # a mistyped name must not cost a minute
             for name in wanted:
@@ -108,6 +111,7 @@ def compare(
         from ppl_models.catalogue import load
 
         problem = load(name)
+        _refuse_networks(problem, "compare", baseline=baseline, named=bool(guide))
         wanted = list(dict.fromkeys(guide or all_guides(problem)))
         for one in wanted:
             resolve_guide(problem, one)
@@ -126,6 +130,22 @@ def compare(
     out = console()
     out.print(verdict_table(found.evidence, title=problem.title, failures=found.failures, sort_by_elbo=True))
     out.print(_stages(found), style="dim")
+
+
+def _refuse_networks(problem: "Problem", verb: str, *, baseline: bool, named: bool) -> None:
+    """Refuse a model that is learnt, unless single guides are asked for without MCMC, which would not learn it."""
+    import torch
+
+    from ppl_models.errors import OptionError
+
+    model = problem.model
+    learnt = isinstance(model, torch.nn.Module) and any(each.requires_grad for each in model.parameters())
+    if learnt and (baseline or not named):
+        raise OptionError(
+            f"{verb} {problem.name}: its model has networks to learn, which a baseline by MCMC does not learn, and "
+            f"latents of each row. Judge its inference row by row with `ppl-models audit {problem.name}`, or name "
+            f"guides and leave the baseline out: `ppl-models {verb} {problem.name} --guide handwritten --no-baseline`."
+        )
 
 
 def _check_folder(folder: Path) -> None:

@@ -55,6 +55,7 @@ class EagerSteps:
         # A parameter may first appear in a later step; torch's Adam makes its steps.
         self.later = PyroOptim(torch.optim.Adam, {"lr": rule.step_size, "betas": rule.betas})
         self._kept_batches: list[Arguments] = []
+        self._before: tuple[torch.Tensor, Arguments] | None = None
         self._forget_mean()
 
     def run(self, factors: np.ndarray, losses: list[float]) -> None:
@@ -71,6 +72,7 @@ class EagerSteps:
 
     def _step(self, batch: Arguments, factor: float) -> float:
         objective: Any = self.objective
+        self._before = _random_state(self.program.device), batch
         loss = float(objective.loss_and_grads(self.program.model, self.guide, *batch.args, **batch.kwargs))
         gradient = torch.cat([torch.zeros(0), *_slopes(self.holders)]).to(self.program.dtype)
         self._step_later(factor, finite=bool(np.isfinite(loss)))
@@ -82,6 +84,16 @@ class EagerSteps:
         self.state = self.rule.update(self.state, gradient, row, (), self.units)
         self.write()
         return loss
+
+    def replay(self, model: Callable[..., Any], guide: Guide) -> None:
+        """Compute the loss of the last step again, of that model and guide, with the same batch and random numbers."""
+        if self._before is None:
+            return
+        state, batch = self._before
+        objective: Any = self.objective
+        with forked_random(self.program.device), torch.no_grad():
+            _random_state(self.program.device, state)
+            objective.loss(model, guide, *batch.args, **batch.kwargs)
 
     def _step_later(self, factor: float, *, finite: bool) -> None:
         store = pyro.get_param_store()
@@ -229,6 +241,15 @@ def begin_epoch(batches: Any, epoch: int, seed: int) -> None:
     """Go to the first batch of an epoch of a feed."""
     seed_torch(seed)
     batches.begin(epoch)
+
+
+def _random_state(device: torch.device, given: torch.Tensor | None = None) -> torch.Tensor:
+    """The state of the generator whose numbers a step takes, which another one may replace."""
+    generator: Any = torch.cuda if device.type == "cuda" else torch
+    if given is not None:
+        generator.set_rng_state(given)
+        return given
+    return generator.get_rng_state()
 
 
 def _flattened(tensors: list[torch.Tensor]) -> list[torch.Tensor]:

@@ -248,7 +248,7 @@ def _eager(program: Program, guide: Guide, options: StepOptions, note: str) -> S
         num_particles=count,
         coordinates=options.coordinates,
         objective=_objective_name(options.estimator),
-        look_for_fault=lambda: describe_fault_here(program, guide),
+        look_for_fault=lambda: describe_fault_here(program, guide, getattr(maker, "replay", None)),
     )
 
 

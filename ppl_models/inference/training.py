@@ -31,6 +31,7 @@ from ppl_models.program.isolation import forked_random
 from ppl_models.program.mixed_precision import InMixedPrecision
 from ppl_models.program.nodes import nodes_of
 from ppl_models.program.row_scale import RowScale, row_scale
+from ppl_models.program.suggestions import check_support
 from ppl_models.seeds import child_seed
 
 MOST_HELD_OUT = 50
@@ -117,6 +118,7 @@ def plan_training(prepared: Prepared) -> Training:
             program.dtype,
             program.device,
             lambda found: _check_batch(program, found),
+            lambda found: check_support(program, found),
         )
         step_program, training = program, program
     else:
@@ -215,6 +217,12 @@ def _held_out_rows(program: Program, rows: Rows, held_out: Any) -> list[Argument
     missing = [name for name in rows.tensors if name not in found[0].tensors()]
     if missing:
         raise DataError(f"held_out: argument '{missing[0]}' is missing. Give them as `data` are given.")
+    for batch in found:
+        try:
+            with program.isolated(full_data=False):
+                _check_batch(program, batch)
+        except DataError as error:
+            raise DataError(f"held_out: {error}") from error
     return [chunk for batch in found for chunk in _chunks(rows, batch)]
 
 

@@ -109,6 +109,7 @@ class LoaderFeed:
         dtype: floating dtype of the data.
         device: where they are put.
         check: refuses arguments that the model cannot observe; asked in the first epoch.
+        check_again: the same of later epochs, whose draws may be others; what it costs comes on top of every step.
 
     Raises:
         DataError: the loader gives no rows; by the iterator, a batch that cannot be fitted, with its place.
@@ -123,8 +124,9 @@ class LoaderFeed:
         dtype: torch.dtype,
         device: torch.device,
         check: Callable[[Arguments], object] = lambda arguments: None,
+        check_again: Callable[[Arguments], object] = lambda arguments: None,
     ):
-        self.check = check
+        self.check, self.check_again = check, check_again
         self.model, self.loader, self.rows, self.dtype, self.device = model, loader, rows, dtype, device
         self.wanted = {name: tensor.dtype for name, tensor in like.tensors().items()}
         self.num_rows, self.num_steps = self._size()
@@ -156,8 +158,7 @@ class LoaderFeed:
     def _arguments(self, batch: Any) -> Arguments:
         try:
             found = arguments_of_batch(self.model, batch, self.wanted, self.dtype, self.device)
-            if self.epoch == 0:
-                self.check(found)
+            (self.check if self.epoch == 0 else self.check_again)(found)
             return found
         except DataError as error:
             place = f"batch {len(self.counts) + 1} of epoch {self.epoch + 1}"

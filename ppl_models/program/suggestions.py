@@ -44,7 +44,8 @@ def check_support(program: "Program", arguments: Arguments) -> None:
 
     Args:
         program: A model whose observed sites are arguments of it, unchanged; other sites are passed over.
-        arguments: Other data for the same model.
+        arguments: Other data for the same model. Bounds that differ from row to row, such as a binomial's trials, say
+            nothing of other rows, and are passed over.
 
     Raises:
         DataError: Values are outside of a likelihood's support, or NaN; the message names site and argument.
@@ -53,11 +54,17 @@ def check_support(program: "Program", arguments: Arguments) -> None:
     for site in program.sites.observed:
         source = program.arguments.name_of(program.observed_values.get(site.name))
         value = named.get(source) if source is not None else None
-        if not isinstance(value, torch.Tensor):
+        if not isinstance(value, torch.Tensor) or _by_row(site.support):
             continue
         found = outside_support(site.support, value)
         if found is not None:
             raise DataError(f"site '{site.name}' (argument '{source}'): {found}")
+
+
+def _by_row(support: Any) -> bool:
+    support = _elementwise(support)
+    bounds = (getattr(support, name, None) for name in ("lower_bound", "upper_bound"))
+    return any(isinstance(bound, torch.Tensor) and bool((bound != bound.reshape(-1)[:1]).any()) for bound in bounds)
 
 
 def _elementwise(support: Any) -> Any:

@@ -17,6 +17,7 @@ def test_notebook_runs_and_asserts_what_it_claims(path, tmp_path, monkeypatch):
     # The kernel is started with this environment: its files stay in the test's folder, and it shows no secrets.
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.setenv("PPL_MODELS_QUICK", "1")  # fewer epochs and rows, where a notebook offers that
     monkeypatch.setenv("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     monkeypatch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
     notebook = jupytext.read(path)

@@ -182,6 +182,44 @@ def test_bad_rows_are_named_with_their_place():
         fit(DataLoader(TensorDataset(torch.as_tensor(x)), batch_size=16), batch_size=None)
 
 
+class Fading(Dataset):
+    """Zeros and ones at first, greys from the second epoch on."""
+
+    def __init__(self):
+        self.taken = 0
+
+    def __len__(self):
+        return 32
+
+    def __getitem__(self, index):
+        self.taken += 1
+        return torch.ones(FEATURES) * (1.0 if self.taken <= 3 * 32 else 0.5)  # sizes and the first batch are asked for
+
+
+def test_rows_outside_of_the_support_are_named_with_their_place():
+    def binary(x):
+        with pyro.plate("datum", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(len(x), UNITS), 1.0).to_event(1))
+            pyro.sample("x", dist.Bernoulli(logits=z.sum(-1, keepdim=True).expand(x.shape)).to_event(1), obs=x)
+
+    def trained(rows, **options):
+        ppl.fit(binary, rows, guide=Autoencoder().guide, **{**OPTIONS, "max_epochs": 4, **options})
+
+    bad = torch.ones(40, FEATURES)
+    bad[39, 1] = 0.5
+    held = DataLoader(TensorDataset(bad), batch_size=16)
+    for rows, options, match in (
+        ({"x": bad}, {}, r"^site 'x' .*1 of 240 .*index \(39, 1\)"),
+        ({"x": bad[:30]}, {"held_out": {"x": bad}}, r"^held_out: site 'x' .*index \(39, 1\)"),
+        ({"x": bad[:30]}, {"held_out": held}, r"^held_out: site 'x' .*index \(7, 1\)"),
+        (held, {"batch_size": None}, r"batch 3 of epoch 1 of the DataLoader: site 'x' .*index \(7, 1\)"),
+        (DataLoader(Fading(), batch_size=16), {"batch_size": None}, r"batch . of epoch [2-4] of the Data.*site 'x'"),
+    ):
+        with pytest.raises(DataError, match=match):
+            trained(rows, **options)
+    assert not pyro.get_param_store().keys()
+
+
 def test_options_that_do_not_go_together_are_refused():
     for options, match in (
         ({"warmup_epochs": 4}, "warmup_epochs.*raise max_epochs"),

@@ -9,9 +9,13 @@ import pyro.distributions as dist
 import pytest
 import torch
 from closed_forms import DATA, EVIDENCE, MEAN, regression
+from randomness import seeded
 from torch.distributions import constraints
 
+import guides
 import ppl_models as ppl
+from guides.networks import MLP
+from ppl_models.autoencoders import VAE
 from ppl_models.engine import cpp_compiler
 from ppl_models.errors import DataError, OptionError
 from ppl_models.inference.refitting import RefitSpec, Refitter
@@ -335,6 +339,22 @@ def test_an_amortised_guide_serves_other_data_as_it_is():
         torch.testing.assert_close(again.parameters[name], value, rtol=0.0, atol=0.0)
     share, scale = (float(fit.parameters[name]) for name in ("share", "scale"))
     assert abs(found.values["level"].mean() - share * other["y"].sum()) < Z * scale / np.sqrt(2_000)
+
+
+def test_an_amortised_refit_takes_the_learnt_decoder():
+    """Not the module that the user holds, which a fit leaves untrained."""
+    with seeded(0):
+        x, other = torch.randn(30, 4, dtype=torch.float64), {"x": torch.randn(7, 4, dtype=torch.float64)}
+        vae = VAE(MLP(2, 4, hidden=(4,)), 2, likelihood="gaussian", num_features=4)
+        guide = guides.amortized(vae, hidden=(4,))
+    options = {"seed": 1, "step_size": 0.05, "backend": "eager", "num_particles": 1}
+    fit, hardly = (ppl.fit(vae, {"x": x}, guide=guide, max_steps=steps, **options) for steps in (30, 1))
+    refit, at, untrained = (
+        one.log_ratio(5, seed=2)
+        for one in (RefitSpec.of(fit, amortised=True).build().refit(other, seed=3), fit.at(other), hardly.at(other))
+    )
+    np.testing.assert_allclose(refit, at, rtol=1e-10)
+    assert (np.abs(untrained - at) > 1.0).all()  # so that an untrained decoder would be noticed
 
 
 def test_an_automatic_guide_is_not_amortised():

@@ -105,8 +105,8 @@ def test_bounds_of_other_rows_are_passed_over():
 
     trials = torch.tensor([3.0, 5.0, 2.0])
     program = build_program(model, {"x": trials - 1, "trials": trials})
-    more = torch.tensor([9.0, 8.0, 7.0, 6.0])
-    check_support(program, prepare_arguments(model, {"x": more, "trials": more}, program.dtype))
+    for more in (torch.tensor([9.0, 8.0, 7.0, 6.0]), torch.tensor([9.0, 8.0, 7.0])):
+        check_support(program, prepare_arguments(model, {"x": more, "trials": more}, program.dtype))
     with pytest.raises(DataError, match=r"from 0 to 5, the first 4 at index \(0,\)"):
         build_program(model, {"x": trials + 1, "trials": trials})
 

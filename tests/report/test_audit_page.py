@@ -75,7 +75,8 @@ def small():
 
 
 def test_page_is_whole_and_escaped(small, tmp_path):
-    path = write_audit(small, tmp_path / "a.html", title="A <b> & more", name="<script>", cite="x < y")
+    others = {"another fit": small}
+    path = write_audit(small, tmp_path / "a.html", title="A <b> & more", name="<script>", cite="x < y", others=others)
     text = path.read_text(encoding="utf-8")
     assert "A &lt;b&gt; &amp; more" in text
     assert "<script>" not in text
@@ -84,10 +85,6 @@ def test_page_is_whole_and_escaped(small, tmp_path):
     for heading in ("What q(z | x) is worth", "The latent space", "The data", "Row by row"):
         assert heading in text
     assert small.verdict in text
-
-
-def test_other_fits_join_the_curve(small, tmp_path):
-    text = write_audit(small, tmp_path / "a.html", others={"other": small}).read_text(encoding="utf-8")
     assert "Rate and distortion" in text
 
 

@@ -36,7 +36,7 @@ class WeightedKl(Estimator):
     free_bits: float = 0.0
     held: dict[str, torch.Tensor] = field(default_factory=dict, init=False, compare=False)
 
-    name: ClassVar[str] = "beta_elbo"
+    name: ClassVar[str] = "weighted_kl"
     of_bound: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

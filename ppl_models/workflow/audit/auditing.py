@@ -15,7 +15,7 @@ from ppl_models.options import check_count
 from ppl_models.seeds import check_seed, child_seed
 from ppl_models.versions import versions
 from ppl_models.workflow.audit.audit_result import Audit
-from ppl_models.workflow.audit.checking import WIDEST
+from ppl_models.workflow.audit.checking import WIDEST, audit_checks
 from ppl_models.workflow.audit.encoder_parts import EncoderParts, encoder_parts
 from ppl_models.workflow.audit.encoding import Encoded, encoded, rows_of
 from ppl_models.workflow.audit.judging import (
@@ -201,7 +201,8 @@ def _gathered(
         health = tuple(not_measured(name, limit, LEFT_OUT) for name, limit in UNHEALTHY.items())
     else:
         table = full_table(found, labels)
-        gaps, moments, health = gap_checks(found), moment_checks(found, labels), found.checks
+        gaps, moments = gap_checks(found), moment_checks(found, labels)
+        health = audit_checks(found, labels).checks
     khat = khat_check(table["khat"].to_numpy(), labels, NUM_GUIDE_DRAWS)
     inference: tuple[Check, ...] = (parts.units.check, khat, *gaps, *moments, parts.calibration)
     word, reasons = verdict(parts.units, table, inference, NUM_GUIDE_DRAWS)

@@ -1,6 +1,7 @@
 """Checks of an audit: whether its own figures may be believed."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -17,15 +18,22 @@ WIDEST = 1.0
 """Nats: the mean width of a bracket that still resolves gaps."""
 
 
-def audit_checks(audit: PosteriorAudit) -> PosteriorAudit:
-    """The audit with the checks of its own health."""
-    return replace(audit, checks=(_check_chains(audit), _check_order(audit), _check_bracket(audit), _check_best(audit)))
+def audit_checks(audit: PosteriorAudit, labels: Sequence[object] | None = None) -> PosteriorAudit:
+    """The audit with the checks of its own health.
+
+    Args:
+        audit: what was found.
+        labels: what each row is called; its number if not given.
+    """
+    names = [f"row {label}" for label in (range(audit.num_rows) if labels is None else labels)]
+    found = (_check_chains(audit, names), _check_order(audit, names), _check_bracket(audit, names))
+    return replace(audit, checks=(*found, _check_best(audit, names)))
 
 
-def _check_chains(audit: PosteriorAudit) -> Check:
+def _check_chains(audit: PosteriorAudit, names: Sequence[str]) -> Check:
     """No row may fail; failures that chance gives where many rows are looked at are not resolved."""
     failing = np.flatnonzero(~audit.reliable)
-    named = ", ".join(f"row {row} (R-hat {audit.rhat[row]:.3f}, ESS {audit.ess[row]:.0f})" for row in failing[:5])
+    named = ", ".join(f"{names[row]} (R-hat {audit.rhat[row]:.3f}, ESS {audit.ess[row]:.0f})" for row in failing[:5])
     detail = f"largest R-hat {audit.rhat.max():.4f} (limit {RHAT_LIMIT}), least ESS {audit.ess.min():.0f} "
     detail += f"(limit {ESS_LIMIT:.0f}), {audit.divergences.sum()} divergences"
     detail = f"{detail}; {named}" if named else detail
@@ -47,7 +55,7 @@ def _rhat_by_chance(audit: PosteriorAudit) -> np.ndarray:
     return np.sqrt(1.0 + (quantile - 1.0) * halves / audit.ess)
 
 
-def _check_order(audit: PosteriorAudit) -> Check:
+def _check_order(audit: PosteriorAudit, names: Sequence[str]) -> Check:
     """L_1 <= L_5 <= ... <= log p(x) <= the reverse run, row by row, within errors."""
     chain: list[tuple[str, Estimates]] = [(f"L_{size}", audit.bounds[size]) for size in sorted(audit.bounds)]
     chain += [("log p(x)", audit.log_evidence), ("the reverse run", audit.upper)]
@@ -59,7 +67,7 @@ def _check_order(audit: PosteriorAudit) -> Check:
         return Check(name, math.nan, limit, None, advice, detail="some bounds are not finite")
     worst_name, worst = max(pairs, key=lambda pair: float(pair[1].max()))
     row = int(worst.argmax())
-    detail = f"the largest excess in standard errors: {worst_name} at row {row}"
+    detail = f"the largest excess in standard errors: {worst_name} at {names[row]}"
     value = float(worst[row])
     return Check(name, value, limit, value <= limit, "" if value <= limit else advice, detail=detail)
 
@@ -71,16 +79,16 @@ def _excess(low: Estimates, high: Estimates) -> np.ndarray:
     return (low.value - high.value - rounding) / np.maximum(error, rounding)
 
 
-def _check_bracket(audit: PosteriorAudit) -> Check:
+def _check_bracket(audit: PosteriorAudit, names: Sequence[str]) -> Check:
     width = audit.bracket
     value = float(width.mean())
     error = float(np.hypot(audit.lower.mean_error, audit.upper.mean_error))
-    detail = f"mean over the rows, nats; the widest is {width.max():.3g} at row {int(width.argmax())}"
+    detail = f"mean over the rows, nats; the widest is {width.max():.3g} at {names[int(width.argmax())]}"
     passed = bool(value <= WIDEST) if math.isfinite(value) else None
     return Check("bracket", value, WIDEST, passed, "" if passed else "raise num_temperatures", error, detail)
 
 
-def _check_best(audit: PosteriorAudit) -> Check:
+def _check_best(audit: PosteriorAudit, names: Sequence[str]) -> Check:
     """Each row's own best normal cannot be worse than the amortised one of the same family."""
     name, limit = "best below amortised", float(norm.isf(CHANCE / audit.num_rows))
     if audit.guide_family != audit.best_family:
@@ -92,5 +100,5 @@ def _check_best(audit: PosteriorAudit) -> Check:
     row = int(excess.argmax())
     value = float(excess[row])
     passed = value <= limit
-    detail = f"the most negative amortisation gap in standard errors: row {row}, {gap.value[row]:.3g} nats"
+    detail = f"the most negative amortisation gap in standard errors: {names[row]}, {gap.value[row]:.3g} nats"
     return Check(name, value, limit, passed, "" if passed else "give the optimiser more steps", detail=detail)

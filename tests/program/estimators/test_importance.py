@@ -10,11 +10,20 @@ import torch
 from closed_forms import DATA, EVIDENCE, log_normal_density, regression
 from engine.steps import elbo_of
 from pyro.infer import RenyiELBO
+from randomness import seeded
 from scipy.special import logsumexp
+from torch import nn
 from torch.distributions import constraints
 
+import guides
 from ppl_models.errors import OptionError
-from ppl_models.program.estimators import DoublyReparameterised, ImportanceWeighted, Renyi, Total
+from ppl_models.program.estimators import (
+    DoublyReparameterised,
+    ImportanceWeighted,
+    Renyi,
+    Total,
+    doubly_reparameterised,
+)
 from program.estimators.noise import Z, errors_apart, errors_from, gradients_of
 
 COUNT = 4_000
@@ -196,6 +205,50 @@ def test_doubly_reparameterised_gradient_is_that_of_the_bound_with_less_noise(mo
     learnt_by_guide = slice(0, 3) if model is local else slice(None)
     noise = [one.var(axis=0)[learnt_by_guide].sum() for one in (doubly, plain)]
     assert noise[0] < 0.7 * noise[1]
+
+
+@pytest.fixture(scope="module")
+def flow_and_decoder():
+    """An amortised flow beside a decoder that is learnt, away from their first parameters.
+
+    Gradients of the importance weighted bound, and what gives those of the other estimator.
+    """
+    with seeded(0):
+        decoder, x = nn.Linear(2, 3).double(), torch.randn(4, 3, dtype=torch.float64)
+
+        def model(x):
+            pyro.module("decoder", decoder)
+            with pyro.plate("datum", len(x)):
+                z = pyro.sample("z", dist.Normal(torch.zeros(len(x), 2, dtype=x.dtype), 1.0).to_event(1))
+                pyro.sample("x", dist.Normal(decoder(z), 0.5).to_event(1), obs=x)
+
+        guide = guides.amortized(model, family="realnvp", hidden=(4,), hidden_dims=(4,))
+        with elbo_of(model, (x,), guide) as elbo:
+            start = elbo.flat_parameters()
+        at = start + 0.3 * torch.randn(len(start), dtype=torch.float64)
+
+    def gradients(estimator, seed):
+        return gradients_of(model, (x,), guide, estimator, particles=4, count=COUNT // 2, at=at, seed=seed)[1]
+
+    return gradients(ImportanceWeighted(4), 0), lambda: gradients(DoublyReparameterised(4), 1)
+
+
+@pytest.mark.statistical
+def test_doubly_reparameterised_gradient_of_a_flow_beside_a_learnt_decoder(flow_and_decoder):
+    plain, doubly = flow_and_decoder
+    apart = errors_apart(plain, doubly())
+    assert (apart < Z).all()
+    # each square has the mean 1 and the variance 2, and they may all go together
+    assert (apart**2).mean() < 1.0 + Z * math.sqrt(2.0)
+
+
+@pytest.mark.statistical
+def test_a_flow_that_learns_from_its_density_is_noticed(flow_and_decoder, monkeypatch):
+    """The model's part of the gradient must not reach the guide: a flow's density is computed from its parameters."""
+    found = doubly_reparameterised.weights_of
+    monkeypatch.setattr(doubly_reparameterised, "weights_of", lambda *traces, guide_learns=True: found(*traces))
+    plain, wrong = flow_and_decoder
+    assert errors_apart(plain, wrong()).max() > Z
 
 
 @pytest.mark.statistical

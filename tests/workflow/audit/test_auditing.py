@@ -149,7 +149,7 @@ def test_collapsed_fit_is_rejected_though_its_posterior_is_exact():
 
 
 def test_what_was_left_out_is_no_pass():
-    found = audit(made(make_guide()), num_rows=5, mcmc=False, seed=1)
+    found = audit(made(make_guide()), num_rows=5, mcmc=False, num_simulations=50, seed=1)
     checks = named(found)
     assert found.verdict == "correct"
     for name in ("inference gap", "amortisation gap", "means against MCMC", "bracket"):
@@ -160,7 +160,7 @@ def test_what_was_left_out_is_no_pass():
 
 
 def test_wrong_noise_of_the_model_shows_in_its_own_checks():
-    found = audit(made(make_guide(), noise=2.0 * SIGMA), num_rows=5, mcmc=False, seed=1)
+    found = audit(made(make_guide(), noise=2.0 * SIGMA), num_rows=5, mcmc=False, num_simulations=50, seed=1)
     assert named(found)["predictive calibration"].passed is False
     assert "predictive calibration" in found.summary[1]
 
@@ -168,12 +168,12 @@ def test_wrong_noise_of_the_model_shows_in_its_own_checks():
 def test_held_out_rows_and_seeds():
     fit = made(make_guide())
     rows = {"x": fit.program.arguments.named()["x"][:150] + 0.1}
-    first = audit(fit, rows, num_rows=5, mcmc=False, seed=2)
-    again = audit(fit, rows, num_rows=5, mcmc=False, seed=2)
+    few = {"num_rows": 5, "mcmc": False, "num_simulations": 50, "num_encoder_draws": 50}
+    first, again = audit(fit, rows, **few, seed=2), audit(fit, rows, **few, seed=2)
     assert first.config["own_data"] is False
     np.testing.assert_array_equal(first.table.to_numpy(), again.table.to_numpy())
     assert max(first.rows) < 150
-    assert audit(fit, rows, num_rows=5, mcmc=False, seed=3).rows != first.rows
+    assert audit(fit, rows, **few, seed=3).rows != first.rows
 
 
 def test_wrong_input_is_refused():
