@@ -58,6 +58,7 @@ class Checkpoint:
             "cooling_from": course.cooling_from,
             "trial_steps": course.trial_steps,
             "best_epoch": course.best_epoch,
+            "looks_since": course.looks_since,
             "best_objective": course.best_figures.objective if course.best_figures is not None else None,
             "history": course.history,
         }
@@ -85,6 +86,7 @@ class Checkpoint:
         course.history.extend(header["history"])
         course.factor, course.cooling_from = header["factor"], header["cooling_from"]
         course.trial_steps, course.best_epoch = header["trial_steps"], header["best_epoch"]
+        course.looks_since = header["looks_since"]
         course.seconds_before = header["history"][-1]["seconds"] if header["history"] else 0.0
         if header["best_objective"] is not None:
             values = {n.removeprefix(BEST): v for n, v in tensors.items() if n.startswith(BEST)}

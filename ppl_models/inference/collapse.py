@@ -7,8 +7,8 @@ from ppl_models.inference.look import Figures
 
 COLLAPSED = "collapsed"
 LEAST_ACTIVITY = 0.01
-"""Variance over the data of a unit's posterior mean above which it is active; Burda, Grosse and Salakhutdinov (2016),
-Importance weighted autoencoders."""
+"""Variance over the data of a unit's posterior mean, in variances of its prior, above which it is active; Burda, Grosse
+and Salakhutdinov (2016), Importance weighted autoencoders."""
 LEAST_DIVERGENCE = 0.01
 """Nats per row, the same for units whose posterior mean has to be drawn."""
 FEWEST_ROWS = 10

@@ -28,6 +28,8 @@ PIECES = 20
 """In how many pieces an epoch of the warm-up raises the weight of the divergence."""
 STEPS_PER_LOOK = 20
 """Fewest steps between two looks: one costs about as much as a step."""
+FEWEST_LOOKS = 3
+"""Looks without a better one before patience can end, where it is not shorter: epochs of few steps have few looks."""
 SEARCH_SHARE = 0.05
 """Most of all steps that a search for the step size may take."""
 NETWORK_STEP_SIZE, STEP_SIZE = 0.001, 0.01
@@ -47,7 +49,8 @@ class EpochPlan:
         estimator: what is trained; its weight moves in a warm-up.
         held_out: whether the rows looked at are not trained on.
         max_epochs: most epochs.
-        patience: epochs without a better look behind which it stops; None for never.
+        patience: epochs without a better look behind which it stops, with as many looks in them, or three; None for
+            never.
         warmup_epochs: epochs over which the weight of the divergence rises from 0.
         seed: of the noise of each epoch.
         save: called behind an epoch with the course, which may write it down.
@@ -78,7 +81,7 @@ class Epochs(Course):
         self.best = Parameters.from_store()
         self.position: torch.Tensor | None = None
         self.best_figures: Figures | None = None
-        self.best_epoch = -1
+        self.best_epoch, self.looks_since = -1, 0
         self.last_figures: Figures | None = None
         self.seconds_before, self.began = 0.0, time.perf_counter()
         self.shown = LOOKED_AT if epochs.look.is_elbo else (*LOOKED_AT, "objective")
@@ -190,16 +193,20 @@ class Epochs(Course):
         better = self.best_figures is None or not figures.objective <= self.best_figures.objective
         if math.isfinite(figures.objective) and warm and better:
             self.best_figures, self.best_epoch, self.best = figures, epoch, Parameters.from_store()
+            self.looks_since = 0
             self.position = self.maker.position() if self.steps.adjustable else None
+        elif warm:
+            self.looks_since += 1
         return figures
 
     @property
     def waited(self) -> bool:
         """Whether patience has ended, counted from the end of the warm-up."""
-        if self.epochs.patience is None or self.best_figures is None:
+        patience = self.epochs.patience
+        if patience is None or self.best_figures is None:
             return False
         since = max(self.best_epoch, self.epochs.warmup_epochs - 1)
-        return len(self.history) - 1 - since >= self.epochs.patience
+        return len(self.history) - 1 - since >= patience and self.looks_since >= min(patience, FEWEST_LOOKS)
 
     def _report(self, epoch: int, objective: float, figures: Figures | None) -> None:
         looked = figures or self.last_figures

@@ -30,7 +30,8 @@ class Figures:
         bound: the ELBO.
         objective: what is trained, at its final weights.
         divergence: of each unit of the local latents, shape (unit,).
-        activity: variance over the rows of each unit's posterior mean, shape (unit,); NaN where that has to be drawn.
+        activity: variance over the rows of each unit's posterior mean, in variances of its prior, shape (unit,); NaN
+            where that has to be drawn.
         labels: names of the units.
     """
 
@@ -118,11 +119,12 @@ class Look:
 
 
 def _means_of(parts: Parts) -> np.ndarray:
-    """Posterior means, shape (row, unit); empty where a latent has to be drawn, or is a group."""
+    """Posterior means in the prior's scale, shape (row, unit); empty where a latent has to be drawn, or is a group."""
     columns = []
-    for mean, known in parts.means.values():
-        if not known or mean.dim() < 1:
+    for deviation in parts.deviations.values():
+        mean = deviation()
+        if mean is None or mean.dim() < 1:
             return np.zeros((0, 0))
-        columns.append(mean.double().reshape(len(mean), -1))
+        columns.append(mean.detach().double().reshape(len(mean), -1))
     found = torch.cat(columns, dim=1).cpu().numpy() if columns else np.zeros((0, 0))
     return found if found.shape[-1] == len(parts.labels) else np.zeros((0, 0))

@@ -15,6 +15,8 @@ from ppl_models.program.nodes import sites_of
 Callee = Callable[..., Any]
 RELATIVE_TOLERANCE = 1e-6
 """Between scales that are equal but for rounding in float32."""
+COUNT_TOLERANCE = 0.01
+"""Between the rows that a model says its batches stand for, and those of the data."""
 
 
 class RowScale(Messenger):

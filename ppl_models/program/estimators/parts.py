@@ -1,5 +1,6 @@
 """The two halves of the ELBO at one draw: the reconstruction, and the divergence of each local latent unit by unit."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,8 +26,8 @@ class Parts:
             element of a latent whose elements are independent in prior and guide, else for the latent as a whole.
         rows: how many rows each unit's divergence counts, shape (unit,).
         labels: names of the units.
-        means: means of the latents inside the plate where the guide knows them, else their draws, by name; and whether
-            they are means.
+        deviations: by latent inside the plate, gives the guide's mean less the prior's in standard deviations of the
+            prior, shape of the latent, NaN where there are none; None instead where one of the two knows no moments.
     """
 
     reconstruction: torch.Tensor
@@ -34,7 +35,7 @@ class Parts:
     divergence: torch.Tensor
     rows: torch.Tensor
     labels: tuple[str, ...]
-    means: Mapping[str, tuple[torch.Tensor, bool]]
+    deviations: Mapping[str, Callable[[], torch.Tensor | None]]
 
 
 def parts_of(target: Target, guide: Callable[..., Any], plate: str | None = None) -> Parts:
@@ -92,7 +93,7 @@ class _Sums:
         self.units: list[torch.Tensor] = []
         self.rows: list[torch.Tensor] = []
         self.labels: list[str] = []
-        self.means: dict[str, tuple[torch.Tensor, bool]] = {}
+        self.deviations: dict[str, Callable[[], torch.Tensor | None]] = {}
 
     def add_pair(self, name: str, ours: Any, theirs: Any, *, closed_form: bool) -> None:
         """A latent that guide and model have under one name, unit by unit where its elements are independent."""
@@ -106,7 +107,7 @@ class _Sums:
         self.units.append(total)
         self.rows.append(rows.expand(total.shape))
         self.labels += [name] if total.numel() == 1 and not depth else [f"{name}[{i}]" for i in range(total.numel())]
-        self.means[name] = _mean(ours)
+        self.deviations[name] = lambda: _deviation(ours, theirs["fn"])
 
     def add_divergence(self, name: str, node: Any, sign: float, inside: bool) -> None:
         """A term of a latent that stands alone: of all of them together, or outside of the plate."""
@@ -117,7 +118,7 @@ class _Sums:
         self.rest = total if self.rest is None else self.rest + total
         self.rest_rows = torch.maximum(self.rest_rows.to(rows), rows)
         if not is_point(node["fn"]) or sign < 0.0:
-            self.means.setdefault(name, (node["value"], False))
+            self.deviations.setdefault(name, lambda: None)
 
     def parts(self) -> Parts:
         """All of them."""
@@ -132,7 +133,7 @@ class _Sums:
             torch.cat(self.units) if self.units else empty,
             torch.cat(self.rows) if self.rows else empty,
             tuple(self.labels),
-            self.means,
+            self.deviations,
         )
 
 
@@ -176,11 +177,14 @@ def _closed_form(ours: Any, theirs: Any) -> torch.Tensor | None:
         return None
 
 
-def _mean(node: Any) -> tuple[torch.Tensor, bool]:
+def _deviation(node: Any, prior: Any) -> torch.Tensor | None:
     try:
-        return node["fn"].mean.expand(node["value"].shape), True
+        variance = prior.variance
+        known = torch.isfinite(variance) & (variance > 0.0)
+        found = torch.where(known, (node["fn"].mean - prior.mean) / variance.sqrt(), math.nan)
+        return found.expand(node["value"].shape)
     except (NotImplementedError, AttributeError):
-        return node["value"], False
+        return None
 
 
 def _follows_parents(name: str, latents: list[str], drawn: Mapping[str, Any]) -> bool:

@@ -17,15 +17,15 @@ CHANCE = 0.001
 
 
 def test_moments_of_a_normal_posterior_within_their_errors_and_from_a_wrong_metric():
-    x = rows(20, seed=2)
+    x = rows(40, seed=2)
     exact = Exact(x)
     program = build_program(model, {"x": x})
     wrong = Normals.diagonal(exact.mean + 0.5, torch.full_like(exact.mean, 0.4))
     with program.isolated(seed=0, num_threads=1), torch.no_grad():
-        found = datum_nuts(DatumTarget(program), wrong, num_chains=8, num_warmup=30, num_draws=60, seed=5)
+        found = datum_nuts(DatumTarget(program), wrong, num_chains=8, num_warmup=30, num_draws=100, seed=5)
     sd = exact.covariance.diagonal().sqrt().numpy()
     scaled = (found.points - exact.mean.numpy()) / sd
-    limit = norm.isf(CHANCE / (5 * 20))
+    limit = norm.isf(CHANCE / (5 * 40))
     for values, wanted in (
         (scaled, 0.0),
         (scaled**2, 1.0),

@@ -168,7 +168,7 @@ def test_wrong_noise_of_the_model_shows_in_its_own_checks():
 def test_held_out_rows_and_seeds():
     fit = made(make_guide())
     rows = {"x": fit.program.arguments.named()["x"][:150] + 0.1}
-    few = {"num_rows": 5, "mcmc": False, "num_simulations": 50, "num_encoder_draws": 50}
+    few = {"num_rows": 5, "mcmc": False, "num_simulations": 50}
     first, again = audit(fit, rows, **few, seed=2), audit(fit, rows, **few, seed=2)
     assert first.config["own_data"] is False
     np.testing.assert_array_equal(first.table.to_numpy(), again.table.to_numpy())
