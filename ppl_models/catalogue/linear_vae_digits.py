@@ -6,6 +6,7 @@ from torch import nn
 from guides.handwritten.linear_vae_digits import NUM_LATENTS, guide
 from ppl_models import datasets
 from ppl_models.autoencoders import VAE, Gaussian
+from ppl_models.catalogue.digit_images import labels_of_images
 from ppl_models.catalogue.problem import Problem
 from ppl_models.catalogue.seeded import fixed_seed
 
@@ -29,12 +30,7 @@ def build() -> Problem:
         title="linear variational autoencoder of 1,797 handwritten digits, two latents per image",
         model=model,
         data={"x": x, "num_rows": num_images},
-        coords={
-            "datum": list(range(num_images)),
-            "latent": list(range(NUM_LATENTS)),
-            "pixel": [f"row {pixel // 8} column {pixel % 8}" for pixel in range(num_pixels)],
-        },
-        dims={"z": ("datum", "latent"), "x": ("datum", "pixel")},
+        **labels_of_images(num_images, NUM_LATENTS),
         guides={"handwritten": guide},
         observed=("x",),
         cite="Tipping and Bishop (1999), Probabilistic principal component analysis, Journal of the Royal Statistical "

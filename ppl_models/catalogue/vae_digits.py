@@ -8,6 +8,7 @@ from guides.handwritten.vae_digits import NUM_HIDDEN, NUM_LATENTS, guide
 from guides.networks import MLP
 from ppl_models import datasets
 from ppl_models.autoencoders import VAE
+from ppl_models.catalogue.digit_images import labels_of_images
 from ppl_models.catalogue.problem import Problem
 from ppl_models.catalogue.seeded import fixed_seed
 
@@ -31,12 +32,7 @@ def build() -> Problem:
         title="variational autoencoder of 1,797 handwritten digits in black and white, five latents per image",
         model=model,
         data={"x": x, "num_rows": num_images},
-        coords={
-            "datum": list(range(num_images)),
-            "latent": list(range(NUM_LATENTS)),
-            "pixel": [f"row {pixel // 8} column {pixel % 8}" for pixel in range(num_pixels)],
-        },
-        dims={"z": ("datum", "latent"), "x": ("datum", "pixel")},
+        **labels_of_images(num_images, NUM_LATENTS),
         guides={"handwritten": guide, "amortized": guides.amortized(model, hidden=(NUM_HIDDEN, NUM_HIDDEN))},
         observed=("x",),
         fitting={"batch_size": 128, "max_epochs": 300, "step_size": 0.02},

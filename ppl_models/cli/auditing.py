@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ppl_models.cli.fitting import fit_problem
 from ppl_models.cli.naming import resolve_guide
-from ppl_models.cli.output import command, console, on_terminal, print_json, quiet_stdout, tell
+from ppl_models.cli.output import command, console, print_json, quiet_stdout, tell
 from ppl_models.cli.problems import Json
 
 if TYPE_CHECKING:
@@ -60,27 +61,13 @@ def audit(
 
 
 def _fitted(problem: "Problem", name: str, path: Path | None, max_steps: int | None, seed: int) -> "Fit":
-    from ppl_models.workflow import fit as fit_model
     from ppl_models.workflow import load_fit
 
-    spec = resolve_guide(problem, name)
     if path is not None:
+        spec = resolve_guide(problem, name)
         return load_fit(path, problem.model, problem.data, guide=spec, coords=problem.coords, dims=problem.dims)
     tell(f"note: fitting {problem.name} with guide '{name}'; --fit FILE takes one that `fit --save FILE` wrote.")
-    found = fit_model(
-        problem.model,
-        problem.data,
-        guide=spec,
-        init_scale=problem.initial_scale,
-        seed=seed,
-        coords=problem.coords,
-        dims=problem.dims,
-        progress=on_terminal(),
-        **{**problem.fit_options(name), **({} if max_steps is None else {"max_steps": max_steps})},
-    )
-    if found.status == "interrupted":
-        raise KeyboardInterrupt
-    return found
+    return fit_problem(problem, name, seed, {"max_steps": max_steps})
 
 
 def _document(problem: "Problem", guide: str, found: "Audit", path: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """`ppl-models fit`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,9 @@ from ppl_models.cli.problems import Json
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
+
+    from ppl_models.catalogue import Problem
+    from ppl_models.inference import Fit
 
 
 @command
@@ -32,26 +36,12 @@ def fit(
         from ppl_models.catalogue import load
         from ppl_models.options import check_count
         from ppl_models.posterior import to_netcdf
-        from ppl_models.workflow import fit as fit_model
 
         problem = load(name)
-        spec = resolve_guide(problem, guide)
+        resolve_guide(problem, guide)  # a mistyped name comes before the other options
         check_count("draws", draws, least=2)
         given = {"max_steps": max_steps, "step_size": step_size, "num_particles": num_particles}
-        options = {option: value for option, value in given.items() if value is not None}
-        fitted = fit_model(
-            problem.model,
-            problem.data,
-            guide=spec,
-            init_scale=problem.initial_scale,
-            seed=seed,
-            coords=problem.coords,
-            dims=problem.dims,
-            progress=on_terminal(),
-            **{**problem.fit_options(guide), **options},
-        )
-        if fitted.status == "interrupted":
-            raise KeyboardInterrupt
+        fitted = fit_problem(problem, guide, seed, given)
         tree = fitted.sample(draws, seed=seed)
         summary = _summary(tree)
         saved = {
@@ -87,6 +77,34 @@ def fit(
     out.print(summary_table(summary, title=f"{draws:,} draws"))
     for path in filter(None, saved.values()):
         out.print(f"written: {path}", soft_wrap=True, markup=False)
+
+
+def fit_problem(problem: "Problem", guide: str, seed: int, given: Mapping[str, Any]) -> "Fit":
+    """Fit a guide to a problem with the problem's own options.
+
+    Args:
+        problem: what is fitted.
+        guide: one of its guides, or an automatic family.
+        seed: of everything random.
+        given: options that come before the problem's; None for those not given.
+    """
+    from ppl_models.workflow import fit as fit_model
+
+    options = {option: value for option, value in given.items() if value is not None}
+    found = fit_model(
+        problem.model,
+        problem.data,
+        guide=resolve_guide(problem, guide),
+        init_scale=problem.initial_scale,
+        seed=seed,
+        coords=problem.coords,
+        dims=problem.dims,
+        progress=on_terminal(),
+        **{**problem.fit_options(guide), **options},
+    )
+    if found.status == "interrupted":
+        raise KeyboardInterrupt
+    return found
 
 
 def _summary(tree: "xr.DataTree") -> "pd.DataFrame":

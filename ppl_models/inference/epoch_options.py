@@ -92,13 +92,19 @@ def _weighted_settings(options: FitOptions) -> dict[str, Any]:
     return {"beta": beta, "free_bits": float(options.free_bits)}
 
 
-def named_estimator(options: FitOptions) -> tuple[str, Mapping[str, Any]]:
-    """The estimator that options name, by itself or by a weight of the divergence."""
-    if (options.beta, options.free_bits, options.warmup_epochs) == (1.0, 0.0, 0):
-        return options.estimator, options.estimator_options or {}
-    if options.estimator_options:
-        return options.estimator, options.estimator_options
-    return WeightedKl.name, {"beta": options.beta, "free_bits": options.free_bits}
+def named_estimator(options: FitOptions, plate: str | None = None) -> tuple[str, Mapping[str, Any]]:
+    """The estimator that options name, by itself or by a weight of the divergence.
+
+    Args:
+        options: of the fit.
+        plate: over the rows, in a training by epochs.
+    """
+    name, own = options.estimator, dict(options.estimator_options or {})
+    if (options.beta, options.free_bits, options.warmup_epochs) != (1.0, 0.0, 0) and not own:
+        name, own = WeightedKl.name, {"beta": options.beta, "free_bits": options.free_bits}
+    if name == WeightedKl.name and plate is not None:
+        own = {"plate": plate, **own}
+    return name, own
 
 
 def number_of_epochs(max_epochs: int | None, max_steps: int | str, steps_an_epoch: int) -> int:

@@ -62,7 +62,8 @@ def fit_guide(model: Callable[..., Any], data: Any, options: FitOptions) -> Fit:
         if chosen is not None:
             ran = run_with(chosen, program, resolved, begin, settings, deadline, progress=options.progress)
         else:
-            job = job_of(prepared, resolved, prepared.data, begin, started)
+            plate = training.rows.plate if training is not None else None
+            job = job_of(prepared, resolved, prepared.data, begin, started, plate)
             if training is None:
                 ran = run_svi(job, progress=options.progress)
             else:
@@ -138,6 +139,7 @@ def job_of(
     data: Data | DataLoader[Any],
     begin: Initial | None,
     started: float,
+    plate: str | None = None,
 ) -> Job:
     """What SVI needs to know. Call it in the fit's world, behind the guide's first run.
 
@@ -147,10 +149,11 @@ def job_of(
         data: as they were given.
         begin: where the user wants it to begin.
         started: `time.perf_counter()` when the fit began.
+        plate: over the rows, in a training by epochs.
     """
     program, options, settings = prepared.program, prepared.options, prepared.settings
     auto_size, auto_steps = settings["step_size"] == AUTO, settings["max_steps"] == AUTO
-    name, estimator_options = named_estimator(options)
+    name, estimator_options = named_estimator(options, plate)
     estimator = choose_estimator(
         name,
         estimator_options,

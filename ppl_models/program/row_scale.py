@@ -60,10 +60,12 @@ def row_scale(
     """
     handler = RowScale(plate, num_rows)
     with handler:
-        wrong = _uneven(callees, plate, batches)
+        wrong, _ = _uneven(callees, plate, batches)
     if wrong is None:
         return handler
-    if _uneven(callees, plate, batches) is None:
+    still_wrong, counts = _uneven(callees, plate, batches)
+    if still_wrong is None:
+        _check_counts(counts, plate, num_rows)
         return None
     raise ModelError(
         f"site '{wrong}': its scale depends on the number of rows in a batch, and not so that every batch stands for "
@@ -72,10 +74,28 @@ def row_scale(
     )
 
 
-def _uneven(callees: Mapping[str, Callee], plate: str, batches: tuple[tuple[Arguments, int], ...]) -> str | None:
+def _check_counts(counts: Mapping[str, torch.Tensor], plate: str, num_rows: int) -> None:
+    """Refuse a model whose batches stand for another number of rows than there are; one site in it may be weighted.
+
+    Raises:
+        ModelError: what all rows share would be weighed against that number, and figures per row would be off by it.
+    """
+    share = {name: abs(float(counted) / num_rows - 1.0) for name, counted in counts.items()}
+    nearest = min(share, key=lambda name: share[name])
+    if share[nearest] > COUNT_TOLERANCE:
+        raise ModelError(
+            f"site '{nearest}': the model scales its batches to stand for {float(counts[nearest]):,.6g} rows, and "
+            f"{num_rows:,} are trained on. Leave the scaling of batches to the fit: take poutine.scale away from the "
+            f"plate '{plate}', or scale every site in it by {num_rows:,} over the number of rows."
+        )
+
+
+def _uneven(
+    callees: Mapping[str, Callee], plate: str, batches: tuple[tuple[Arguments, int], ...]
+) -> tuple[str | None, dict[str, torch.Tensor]]:
     """A site that counts for another number of rows in one batch than in the other; None where all count for as many.
 
-    Model and guide must agree too, since one's densities stand against the other's.
+    Model and guide must agree too, since one's densities stand against the other's. Also the numbers, by site.
     """
     counts: dict[str, torch.Tensor] = {}
     for arguments, size in batches:
@@ -89,6 +109,6 @@ def _uneven(callees: Mapping[str, Callee], plate: str, batches: tuple[tuple[Argu
                         continue
                     counted = size * torch.as_tensor(node["scale"]).double().mean()
                     if not torch.isclose(counts.setdefault(name, counted), counted, rtol=RELATIVE_TOLERANCE, atol=0.0):
-                        return name
+                        return name, counts
                 replay = trace
-    return None
+    return None, counts

@@ -25,6 +25,7 @@ class WeightedKl(Estimator):
     Args:
         beta: weight of the divergence.
         free_bits: nats of divergence of each unit that cost nothing to use.
+        plate: over the rows, whose latents are local; None takes the plates that hold all observations.
 
     Higgins et al. (2017), beta-VAE: learning basic visual concepts with a constrained variational framework. Kingma et
     al. (2016), Improved variational inference with inverse autoregressive flow, for free bits. Bowman et al. (2016),
@@ -34,6 +35,7 @@ class WeightedKl(Estimator):
 
     beta: float = 1.0
     free_bits: float = 0.0
+    plate: str | None = None
     held: dict[str, torch.Tensor] = field(default_factory=dict, init=False, compare=False)
 
     name: ClassVar[str] = "weighted_kl"
@@ -61,7 +63,7 @@ class WeightedKl(Estimator):
 
     def particle(self, target: Target, guide: Guide) -> Terms:
         """Reconstruction less what is shared, and the divergence of each unit, of one draw in nats."""
-        parts = parts_of(target, guide)
+        parts = parts_of(target, guide, self.plate)
         return {
             "fixed": parts.reconstruction - parts.others,
             "divergence": parts.divergence,
@@ -87,7 +89,7 @@ class WeightedKl(Estimator):
             )
             raise OptionError(f"estimator: '{self.name}' weights the divergence of latents, and {what}. Take 'total'.")
         with torch.no_grad():
-            found = parts_of(target, guide)
+            found = parts_of(target, guide, self.plate)
         if not len(found.divergence):
             raise OptionError(
                 "beta, free_bits, warmup_epochs: no latent stands in the plate of the observations, so there is no "
