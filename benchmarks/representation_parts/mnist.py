@@ -16,7 +16,7 @@ from guides.networks import MLP
 from ppl_models import autoencoders, datasets
 
 SEEDS = (1, 2, 3)
-LATENT_DIM, WIDTH = 10, 200
+LATENT_DIM, TOP_DIM, WIDTH = 20, 10, 200
 MAX_EPOCHS, PATIENCE, WARMUP = 200, 25, 20
 NUM_IMPORTANCE = 500
 """Weights in the logarithm of the test log likelihood."""
@@ -47,13 +47,11 @@ def _vae(family: str = "normal", prior: Any = None) -> tuple[Any, Any]:
 def _ladder() -> tuple[Any, Any]:
     model = autoencoders.LadderVAE(
         MLP(LATENT_DIM, 784, hidden=(WIDTH, WIDTH)),
-        (LATENT_DIM, LATENT_DIM),
-        top_down=nn.Sequential(
-            MLP(LATENT_DIM, WIDTH, hidden=(WIDTH,)), nn.ReLU(), NormalHead(WIDTH, LATENT_DIM, init_scale=1.0)
-        ),
+        (LATENT_DIM, TOP_DIM),
+        top_down=nn.Sequential(nn.Linear(TOP_DIM, WIDTH), nn.ReLU(), NormalHead(WIDTH, LATENT_DIM, init_scale=1.0)),
         bottom_up=nn.Sequential(MLP(784, WIDTH, hidden=(WIDTH,)), nn.ReLU()),
         message=NormalHead(WIDTH, LATENT_DIM, init_scale=0.5),
-        posterior=nn.Sequential(MLP(WIDTH, WIDTH, hidden=()), nn.ReLU(), NormalHead(WIDTH, LATENT_DIM, init_scale=0.5)),
+        posterior=nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU(), NormalHead(WIDTH, TOP_DIM, init_scale=0.5)),
         likelihood="bernoulli",
         num_features=784,
     )

@@ -96,7 +96,7 @@ class SingleCellVAE(Autoencoder):
 
     def decode(self, z: torch.Tensor, log_library: torch.Tensor) -> Any:
         """p(x | z, l): event shape (num_features,), for z (..., latent_dim) and log l (..., 1)."""
-        return self.likelihood(log_library + self.shares(z).log())
+        return self.likelihood(log_library + self.decoder(z).log_softmax(-1))
 
     def shares(self, z: torch.Tensor) -> torch.Tensor:
         """What part of a cell's transcripts each gene has, shape (..., num_features); they sum to one."""

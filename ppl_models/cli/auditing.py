@@ -45,7 +45,7 @@ def audit(
         problem = load(name)
         chosen = guide or next((each for each in PREFERRED if each in problem.guides), PREFERRED[-1])
         check_count("rows", rows)
-        resolve_guide(problem, chosen)
+        _check_amortised(problem, chosen)
         fitted = _fitted(problem, chosen, fit, max_steps, seed)
         found = run_audit(fitted, num_rows=rows, mcmc=mcmc, seed=seed)
         file_name = re.sub(r"[^\w.-]+", "_", problem.name).strip(".") or "audit"
@@ -58,6 +58,19 @@ def audit(
     out = console()
     out.print(repr(found), markup=False, soft_wrap=True)
     out.print(f"report: {path}", markup=False, soft_wrap=True)
+
+
+def _check_amortised(problem: "Problem", name: str) -> None:
+    """Families know the rows of their fit alone, which is a matter of minutes to find out."""
+    from ppl_models.errors import OptionError
+
+    resolve_guide(problem, name)
+    if name not in problem.guides:
+        own = ", ".join(problem.guides) or "none"
+        raise OptionError(
+            f"audit {problem.name}: guide '{name}' has parameters for each row of its own data; wanted an amortised "
+            f"guide of the problem (it has: {own})."
+        )
 
 
 def _fitted(problem: "Problem", name: str, path: Path | None, max_steps: int | None, seed: int) -> "Fit":

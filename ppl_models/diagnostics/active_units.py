@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -36,6 +36,8 @@ class ActiveUnits:
         kl_error: standard error of it, shape (unit,).
         num_rows: number of data.
         limit: above which a unit is active.
+        rate: mean KL(q(z | x) || p(z)) of all units together, nats; NaN where unknown. Where it is less than that of
+            one unit at the limit none is active: where the prior depends on covariates, means vary with it for nothing.
     """
 
     labels: tuple[str, ...]
@@ -45,11 +47,17 @@ class ActiveUnits:
     kl_error: Float64Array = field(repr=False)
     num_rows: int
     limit: float = LIMIT
+    rate: float = math.nan
 
     @property
     def active(self) -> NDArray[np.bool_]:
         """Whether each unit is active, shape (unit,)."""
-        return self.variance > self.limit
+        return (self.variance > self.limit) & (not self.silent)
+
+    @property
+    def silent(self) -> bool:
+        """Whether all units together tell less than one at the limit would."""
+        return self.rate < -0.5 * math.log1p(-self.limit)
 
     @property
     def num_active(self) -> int:
@@ -79,7 +87,7 @@ class ActiveUnits:
             return Check(NAME, math.nan, 1.0, None, "", detail=f"not measured: {reason}")
         if self.collapse == "all":
             largest = int(np.argmax(self.variance))
-            near = self.variance[largest] + RESOLUTION * self.error[largest] > self.limit
+            near = not self.silent and self.variance[largest] + RESOLUTION * self.error[largest] > self.limit
             detail = f"all {total} units collapsed: the latents tell nothing about the data"
             return Check(NAME, 0.0, 1.0, None if near else False, "more rows" if near else ADVICE, detail=detail)
         detail = f"{number} of {total} units tell something about the data"
@@ -145,6 +153,7 @@ def active_units_of_draws(
     prior_mean: ArrayLike = 0.0,
     prior_sd: ArrayLike = 1.0,
     limit: float = LIMIT,
+    rate: float = math.nan,
 ) -> ActiveUnits:
     """Activity of each unit from draws of q(z | x): for any guide.
 
@@ -157,6 +166,7 @@ def active_units_of_draws(
         prior_mean: of each unit, a number or shape (unit,).
         prior_sd: of each unit, a number or shape (unit,).
         limit: as in `active_units`.
+        rate: mean KL(q(z | x) || p(z)) in nats, or what it is at most, as `rate_distortion` finds it.
 
     Returns:
         As `active_units`.
@@ -171,7 +181,7 @@ def active_units_of_draws(
     noise, half = spreads.mean(axis=0) / len(values), 0.5 * (len(values) - 1)
     # The squares of means hold their noise, and the log of a normal sample's variance is too small by this much.
     bias = 0.5 * (noise + np.log(half) - digamma(half))
-    return _measured(centres, spreads, noise, bias, labels, limit)
+    return replace(_measured(centres, spreads, noise, bias, labels, limit), rate=rate)
 
 
 def normal_kl(means: Float64Array, variances: Float64Array) -> Float64Array:

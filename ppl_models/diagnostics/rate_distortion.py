@@ -47,10 +47,11 @@ class RateDistortion:
         """Standard errors of rate, distortion and ELBO as estimates for all data like these, the draws' included."""
         total = self.rate_by_row + self.distortion_by_row
         root = math.sqrt(len(total))
-        first, second, third = (
-            float(each.std(ddof=1)) / root if len(each) > 1 else math.nan
-            for each in (self.rate_by_row, self.distortion_by_row, total)
-        )
+        with np.errstate(invalid="ignore"):  # of rows that are impossible
+            first, second, third = (
+                float(each.std(ddof=1)) / root if len(each) > 1 else math.nan
+                for each in (self.rate_by_row, self.distortion_by_row, total)
+            )
         return first, second, third
 
     def __repr__(self) -> str:
@@ -83,7 +84,8 @@ def rate_distortion(log_prior: ArrayLike, log_likelihood: ArrayLike, log_q: Arra
             f"log_prior {prior.shape}, log_likelihood {likelihood.shape}, log_q {guide.shape}: all need (draw, row)."
         )
     rates = guide - prior
-    errors = tuple(_mean_error(each) for each in (rates, -likelihood, rates - likelihood))
+    with np.errstate(invalid="ignore"):  # of rows that are impossible
+        errors = tuple(_mean_error(each) for each in (rates, -likelihood, rates - likelihood))
     return RateDistortion(rates.mean(axis=0), -likelihood.mean(axis=0), (errors[0], errors[1], errors[2]))
 
 

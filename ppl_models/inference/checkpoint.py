@@ -17,11 +17,15 @@ from ppl_models.errors import FileError, OptionError
 from ppl_models.files import write_whole
 from ppl_models.inference.epochs import Epochs
 from ppl_models.inference.look import Figures
+from ppl_models.inference.modes import Buffers
 
-FORMAT = "ppl-models training 1"
+FORMAT = "ppl-models training 2"
 SECONDS_BETWEEN = 10.0
 """Least time between two writings; the last epoch is written at any rate."""
+SAME_BOUND = 1e-3
+"""Relative difference of the bounds of one model on the same noise, beyond which it is another one."""
 STATE, BEST, LOSSES, POSITION = "state.", "best.", "losses", "position"
+BUFFERS, BEST_BUFFERS = "buffer.", "best buffer."
 
 
 class Checkpoint:
@@ -42,12 +46,13 @@ class Checkpoint:
 
     def save(self, course: Epochs) -> None:
         """Write the training down, unless that was done a moment ago."""
-        last = len(course.history) >= course.epochs.max_epochs or course.waited
-        if not last and time.perf_counter() - self.written < SECONDS_BETWEEN:
+        if not course.ended and time.perf_counter() - self.written < SECONDS_BETWEEN:
             return
         tensors = {STATE + name: value.clone() for name, value in course.maker.snapshot().items()}
         tensors[LOSSES] = torch.tensor(course.losses, dtype=torch.float64, device="cpu")
+        tensors |= _numbered(BUFFERS, course.epochs.look.networks.buffers())
         if course.best_figures is not None:
+            tensors |= _numbered(BEST_BUFFERS, course.best_buffers)
             tensors |= {BEST + name: value.contiguous() for name, value in course.best.values.items()}
             if course.position is not None:
                 tensors[POSITION] = course.position
@@ -61,6 +66,7 @@ class Checkpoint:
             "looks_since": course.looks_since,
             "best_objective": course.best_figures.objective if course.best_figures is not None else None,
             "history": course.history,
+            "bound": course.epochs.look().bound,
         }
         metadata = {"format": FORMAT, "header": json.dumps(header)}
         tensors = {name: value.detach().cpu() for name, value in tensors.items()}
@@ -72,7 +78,7 @@ class Checkpoint:
 
         Raises:
             FileError: the file cannot be read.
-            OptionError: it is of a training with other options or data; the message says which.
+            OptionError: it is of a training with another model, other options or data; the message says which.
         """
         if self.asked or not self.path.exists():
             self.asked = True
@@ -82,6 +88,8 @@ class Checkpoint:
         self._check(header["facts"])
         state = {name.removeprefix(STATE): value for name, value in tensors.items() if name.startswith(STATE)}
         course.maker.resume(state, header["num_steps"])
+        course.epochs.look.networks.restore(_in_order(BUFFERS, tensors))
+        course.best_buffers = _in_order(BEST_BUFFERS, tensors)
         course.losses.extend(tensors[LOSSES].tolist())
         course.history.extend(header["history"])
         course.factor, course.cooling_from = header["factor"], header["cooling_from"]
@@ -95,7 +103,17 @@ class Checkpoint:
             course.position = tensors[POSITION].to(course.maker.position())
             course.best_figures = Figures(math.nan, math.nan, math.nan, header["best_objective"])
         course.keep()
+        self._check_model(course, header["bound"])
         return len(course.history)
+
+    def _check_model(self, course: Epochs, written: float) -> None:
+        """Parameters of the same shapes may be another model's: its bound at them tells."""
+        found = course.epochs.look().bound
+        if math.isfinite(written) and not math.isclose(found, written, rel_tol=SAME_BOUND, abs_tol=SAME_BOUND):
+            raise OptionError(
+                f"checkpoint: {self.path} was written by another model or guide: their bound at the parameters kept "
+                f"was {written:,.4f} nats per row, here it is {found:,.4f}. Go on with the same, or give another path."
+            )
 
     def _read(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         try:
@@ -119,6 +137,14 @@ class Checkpoint:
                     f"checkpoint: {self.path} was written with {name} = {wanted!r}, and this fit has {found!r}. "
                     "Go on with the same, or give another path."
                 )
+
+
+def _numbered(prefix: str, values: Buffers) -> dict[str, torch.Tensor]:
+    return {f"{prefix}{number}": value.contiguous() for number, value in enumerate(values)}
+
+
+def _in_order(prefix: str, tensors: Mapping[str, torch.Tensor]) -> Buffers:
+    return tuple(tensors[f"{prefix}{number}"] for number in range(sum(name.startswith(prefix) for name in tensors)))
 
 
 def fingerprint(tensors: Mapping[str, torch.Tensor]) -> str:

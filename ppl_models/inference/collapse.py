@@ -13,7 +13,8 @@ LEAST_DIVERGENCE = 0.01
 """Nats per row, the same for units whose posterior mean has to be drawn."""
 FEWEST_ROWS = 10
 ADVICE = (
-    "raise the weight of the divergence slowly (warmup_epochs), give free_bits, a smaller decoder or a smaller beta"
+    "raise the weight of the divergence slowly (warmup_epochs), give free_bits, a smaller step_size, a smaller decoder "
+    "or a smaller beta"
 )
 
 
@@ -43,8 +44,10 @@ def judge_collapse(status: str, figures: Figures | None, num_rows: int) -> tuple
         return status, ""
     if alive.any():
         return status, f"{int((~alive).sum())} of {len(alive)} latent units are inactive: they tell nothing of the data"
+    kl = float(figures.divergence.sum())
+    which = "the prior" if kl <= LEAST_DIVERGENCE * len(alive) else "about the same"
     note = (
-        f"all {len(alive)} latent units are inactive: the posterior of every row is the prior "
-        f"(KL {float(figures.divergence.sum()):.2g} nats per row). To use the latents, {ADVICE}"
+        f"all {len(alive)} latent units are inactive: the posterior of every row is {which} (KL {kl:.2g} nats per "
+        f"row). To use the latents, {ADVICE}"
     )
     return (COLLAPSED if status in (CONVERGED, MAX_STEPS) else status), note

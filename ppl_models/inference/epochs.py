@@ -12,9 +12,10 @@ import torch
 from ppl_models.errors import PPLError
 from ppl_models.inference.course import CONVERGED, DIVERGED, MAX_STEPS, Course, EndedError, Plan, Trajectory
 from ppl_models.inference.look import Figures, Look
+from ppl_models.inference.modes import Buffers
 from ppl_models.inference.plain_course import FINAL_STEP_RATIO
 from ppl_models.inference.stationarity import has_settled
-from ppl_models.inference.step_search import NETWORK_STEP_SIZES, STEP_SIZES, TRIAL_STEPS, search
+from ppl_models.inference.step_search import STEP_SIZES, TRIAL_STEPS, search
 from ppl_models.inference.steps import Steps
 from ppl_models.program import Parameters
 from ppl_models.program.estimators import Estimator, WeightedKl
@@ -33,7 +34,7 @@ FEWEST_LOOKS = 3
 SEARCH_SHARE = 0.05
 """Most of all steps that a search for the step size may take."""
 NETWORK_STEP_SIZE, STEP_SIZE = 0.001, 0.01
-"""Step sizes where there are too few steps to look for one."""
+"""Step sizes of networks, and of other parameters where there are too few steps to look for one."""
 LOOKED_AT = ("reconstruction", "kl", "bound")
 """What a look at rows tells in the history."""
 VALIDATION, TRAINING = "validation", "training"
@@ -79,6 +80,7 @@ class Epochs(Course):
         self.epochs = epochs
         self.history: list[dict[str, float]] = []
         self.best = Parameters.from_store()
+        self.best_buffers: Buffers = ()
         self.position: torch.Tensor | None = None
         self.best_figures: Figures | None = None
         self.best_epoch, self.looks_since = -1, 0
@@ -108,13 +110,12 @@ class Epochs(Course):
         if not first:
             self._find_step_size()
         for epoch in range(first, self.epochs.max_epochs):
-            if self.waited:
+            if self.ended:
                 break
             self._epoch(epoch)
             self.epochs.save(self)
-            if len(self.losses) >= self.plan.max_steps:
-                break
-            self.check_time()
+            if not self.ended:
+                self.check_time()
         if self.waited:
             return CONVERGED
         before, after = self.constant()
@@ -123,11 +124,14 @@ class Epochs(Course):
     def _find_step_size(self) -> None:
         if not (self.steps.adjustable and self.plan.search):
             return
-        sizes = STEP_SIZES if self.plan.averaged else NETWORK_STEP_SIZES
-        if TRIAL_STEPS * len(sizes) <= SEARCH_SHARE * self.plan.max_steps and not self.epochs.warmup_epochs:
-            self.factor = search(self, sizes, TRIAL_STEPS, afresh=True)
+        if not self.plan.averaged:
+            # A network's first steps tell little: the largest step is the first at the plateau where every row has the
+            # prior, and may never leave it.
+            self.factor = NETWORK_STEP_SIZE
+        elif TRIAL_STEPS * len(STEP_SIZES) <= SEARCH_SHARE * self.plan.max_steps and not self.epochs.warmup_epochs:
+            self.factor = search(self, STEP_SIZES, TRIAL_STEPS, afresh=True)
         else:
-            self.factor = STEP_SIZE if self.plan.averaged else NETWORK_STEP_SIZE
+            self.factor = STEP_SIZE
 
     def _epoch(self, epoch: int) -> None:
         """One epoch and its row of the history."""
@@ -193,11 +197,18 @@ class Epochs(Course):
         better = self.best_figures is None or not figures.objective <= self.best_figures.objective
         if math.isfinite(figures.objective) and warm and better:
             self.best_figures, self.best_epoch, self.best = figures, epoch, Parameters.from_store()
+            self.best_buffers = self.epochs.look.networks.buffers()
             self.looks_since = 0
             self.position = self.maker.position() if self.steps.adjustable else None
         elif warm:
             self.looks_since += 1
         return figures
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is nothing left to train, in a training that goes on too."""
+        last = len(self.history) >= self.epochs.max_epochs or len(self.losses) >= self.plan.max_steps
+        return last or self.waited
 
     @property
     def waited(self) -> bool:
@@ -229,6 +240,8 @@ class Epochs(Course):
             if self.position is not None:
                 self.maker.move(self.position)
             self.best.restore()
+            if self.best_buffers:
+                self.epochs.look.networks.restore(self.best_buffers)
         self.weigh(1.0)
 
     def constant(self) -> tuple[int, int]:

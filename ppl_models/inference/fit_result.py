@@ -291,7 +291,9 @@ class Fit:
             warm = seen[seen["epoch"] >= self.config.get("warmup_epochs", 0)]
             best = warm.iloc[int(np.argmax(warm[judged]))] if kind == "validation" and len(warm) else seen.iloc[-1]
             text = f"ELBO {best[f'{kind}_bound']:,.3f} nats per row (KL {best[f'{kind}_kl']:,.3f})"
-            rows.append((kind, f"{text}, epoch {int(best['epoch'])}"))
+            looked_at = self.config.get("rows_looked_at", num_rows)
+            where = f", at {looked_at:,} of the rows" if kind == "training" and looked_at < num_rows else ""
+            rows.append((kind, f"{text}, epoch {int(best['epoch'])}{where}"))
         return rows
 
     def _estimator_row(self) -> list[tuple[str, str]]:

@@ -18,6 +18,7 @@ from ppl_models.inference.fit_result import Fit
 from ppl_models.inference.guides import ResolvedGuide, resolve_guide
 from ppl_models.inference.methods import METHODS, OWN_METHOD, SVI, Normal, as_normal
 from ppl_models.inference.methods.running import run_method
+from ppl_models.inference.modes import Networks
 from ppl_models.inference.preconditioning.initial import PATHFINDER, Init, Initial, initial
 from ppl_models.inference.preparation import first_guide_run, num_threads
 from ppl_models.inference.prepared import Prepared, prepare
@@ -67,8 +68,9 @@ def fit_guide(model: Callable[..., Any], data: Any, options: FitOptions) -> Fit:
             if training is None:
                 ran = run_svi(job, progress=options.progress)
             else:
-                training = training.with_guide(resolved)
+                training = training.with_guide(resolved, networks := Networks.of(prepared.memo))
                 ran = run_epochs(job, training, options)
+                networks.settle()
                 # The fit scales what a loader gives, so that its first batch is data like any other.
                 whole = prepared.program if training.scale is None else replace(prepared.program, batched=False)
                 prepared = replace(prepared, program=whole)

@@ -49,6 +49,8 @@ def check_guide_name(guide: GuideSpec) -> None:
     Raises:
         UnknownNameError: lists the valid names, nearest first.
     """
+    if guide == "amortized":
+        raise OptionError("guide: found 'amortized', wanted the guide itself: guide=guides.amortized(model).")
     if isinstance(guide, str) and guide not in families.FAMILIES:
         from ppl_models.inference.methods.registry import METHODS  # methods stand on guides
 

@@ -9,8 +9,9 @@ import pyro.poutine as poutine
 import torch
 from torch.distributions import constraints
 
-from ppl_models.errors import DataError, FileError
+from ppl_models.errors import DataError, FileError, GuideError
 from ppl_models.inference import fit_storage
+from ppl_models.inference.amortised import not_amortised
 from ppl_models.inference.course import Stage
 from ppl_models.inference.fit_result import Fit
 from ppl_models.inference.guides import GuideSpec, ResolvedGuide, resolve_guide
@@ -29,13 +30,15 @@ def rebuild_fit(
     guide: GuideSpec | None,
     coords: Coords | None,
     dims: Dims | None,
+    other_data: bool = False,
 ) -> Fit:
     """A fit from the content of its file; `ppl_models.load_fit` documents the arguments."""
     header = stored.header
     dtype = getattr(torch, header["config"]["dtype"])
     memo: dict[int, Any] = {}
     program = build_program(private_copy(model, memo, dtype), data, dtype=dtype)
-    _check_same(program, header, path)
+    if not other_data:
+        _check_same(program, header, path)
     spec = guide if guide is not None else header["family"]
     if spec is None:
         raise DataError(f"{path}: its guide '{header['guide']}' was not a family's name. Pass it as guide=.")
@@ -43,8 +46,11 @@ def rebuild_fit(
         options = header["config"]["guide_options"] if isinstance(spec, str) else {}
         resolved = resolve_guide(spec, program, options, memo, header["config"]["init_scale"])
         final = _prepared(resolved, program, stored)
-        parameters = _filled(Parameters.from_store(), stored, path)
-    return Fit(
+        fresh = Parameters.from_store()
+        if other_data:
+            _check_amortised(fresh, stored, header["guide"])
+        parameters = _filled(fresh, stored, path)
+    fit = Fit(
         program=program.with_parameters(parameters),
         guide=final,
         guide_name=header["guide"],
@@ -67,19 +73,22 @@ def rebuild_fit(
         config=header["config"],
         labels=Labels(header["coords"] if coords is None else coords, header["dims"] if dims is None else dims),
     )
+    return fit.at(data) if other_data else fit
 
 
 def _check_same(program: Program, header: dict[str, Any], path: str | Path) -> None:
     latents = {site.name: list(site.shape) for site in program.sites.latent}
     if latents != header["latents"]:
         raise DataError(
-            f"{path}: the model's latents are {latents}, the fit's {header['latents']}. Pass the fitted model."
+            f"{path}: the model's latents are {latents}, the fit's {header['latents']}. Pass the model and the "
+            "data that were fitted; other rows, for an amortised guide, with other_data=True."
         )
     found = fit_storage.fingerprint(program)
     for name, wanted in header["data"].items():
         if found.get(name) != wanted:
             raise DataError(
-                f"{path}: argument '{name}' is not the one of the fit. Pass the data that it was fitted to."
+                f"{path}: argument '{name}' is not the one of the fit. Pass the data that it was fitted to; "
+                "others, for an amortised guide, with other_data=True."
             )
 
 
@@ -96,6 +105,13 @@ def _prepared(resolved: ResolvedGuide, program: Program, stored: fit_storage.Sto
             if name in stored.buffers:
                 buffer.copy_(stored.buffers[name])
     return guide
+
+
+def _check_amortised(fresh: Parameters, stored: fit_storage.StoredFit, guide: str) -> None:
+    for name, value in fresh.values.items():
+        if name in stored.parameters and stored.parameters[name].shape != value.shape:
+            found = f"parameter '{name}' has shape {tuple(stored.parameters[name].shape)}, here {tuple(value.shape)}"
+            raise GuideError(not_amortised(guide, found))
 
 
 def _filled(fresh: Parameters, stored: fit_storage.StoredFit, path: str | Path) -> Parameters:

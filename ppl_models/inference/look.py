@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ppl_models.inference.modes import Networks
 from ppl_models.program import Program, map_draws
 from ppl_models.program.data import Arguments
 from ppl_models.program.elbo import program_log_ratio
@@ -56,6 +57,7 @@ class Look:
         num_rows: rows that the data of any chunk stand for.
         plate: over the rows.
         seed: of the noise.
+        networks: whose layers are in evaluation mode meanwhile.
     """
 
     program: Program
@@ -65,6 +67,7 @@ class Look:
     num_rows: int
     plate: str
     seed: int
+    networks: Networks = field(default_factory=Networks, repr=False)
 
     @property
     def is_elbo(self) -> bool:
@@ -75,7 +78,8 @@ class Look:
 
     def __call__(self) -> Figures:
         """Figures at the parameters that are in the param store."""
-        found = [self._chunk(arguments) for arguments, _ in self.chunks]
+        with self.networks.evaluating():
+            found = [self._chunk(arguments) for arguments, _ in self.chunks]
         counts = np.array([count for _, count in self.chunks], dtype=float)
         reconstruction, kl, bound, objective = np.average([one[0] for one in found], axis=0, weights=counts)
         divergence = np.average([one[1] for one in found], axis=0, weights=counts)

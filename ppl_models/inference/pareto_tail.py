@@ -14,6 +14,8 @@ Float64Array = NDArray[np.float64]
 
 ROUNDING = 1e-6
 """Nats; weights this equal are those of the target itself."""
+LEAST = 1e-300
+"""Of a quartile of exceedances that something can be divided by."""
 PRIOR_SCALE, PRIOR_SHAPE, PRIOR_DRAWS = 3.0, 0.5, 10.0
 """Of Zhang and Stephens' grid, and of the weak prior that pulls k-hat towards a half, worth ten tail draws."""
 
@@ -41,7 +43,7 @@ def smooth_tail(largest: Float64Array, smallest: Float64Array) -> tuple[Float64A
     khat = _degenerate(largest, smallest)
     rest = np.isnan(khat) & np.isfinite(largest[:, -1])
     exceed = np.exp(largest[:, 1:]) - np.exp(largest[:, :1])
-    fit = rest & (exceed[:, _quartile(num_tail)] > 0.0)
+    fit = rest & (exceed[:, _quartile(num_tail)] > LEAST)
     # the fit divides by the lower quartile of the exceedances: where that underflows one draw carries all the weight
     tied = (largest[:, 1 + _quartile(num_tail)] == largest[:, 0]) & (np.exp(largest[:, 0]) > 0.0)
     khat[rest & ~fit & ~tied] = math.inf
@@ -86,4 +88,5 @@ def _quantiles(khat: Float64Array, scale: Float64Array, cutoff: Float64Array, nu
     """Log of the fitted tail's expected order statistics, shape (column, tail)."""
     log_survival = np.log1p(-(np.arange(num_tail) + 0.5) / num_tail)
     shape = np.where(khat == 0.0, np.finfo(float).tiny, khat)[:, None]
-    return np.log(cutoff + scale[:, None] * np.expm1(-shape * log_survival) / shape)
+    with np.errstate(over="ignore"):  # of tails so heavy, the largest is what the caller puts in its place
+        return np.log(cutoff + scale[:, None] * np.expm1(-shape * log_survival) / shape)

@@ -84,6 +84,13 @@ def num_threads(program: Program, model: Callable[..., Any], guide: GuideSpec) -
     return None if large else 1
 
 
+def _infinite(program: Program) -> str:
+    for name, value in program.arguments.tensors().items():
+        if value.is_floating_point() and bool(torch.isinf(value).any()):
+            return f", of which '{name}' holds infinite values"
+    return ""
+
+
 def first_guide_run(resolved: ResolvedGuide, program: Program) -> None:
     """Run guide and model once with validation, so that a guide that does not fit is named before any step."""
     args, kwargs = program.arguments.args, program.arguments.kwargs
@@ -96,7 +103,7 @@ def first_guide_run(resolved: ResolvedGuide, program: Program) -> None:
         except Exception as error:
             raise GuideError(
                 f"guide '{resolved.name}' failed on its first run: {type(error).__name__}: {first_line(error)}. "
-                "It is called with the model's arguments."
+                f"It is called with the model's arguments{_infinite(program)}."
             ) from error
         model_trace = poutine.trace(program.model).get_trace(*args, **kwargs)
         check_guide_covers(guide_trace, model_trace, needed={site.name for site in sites.latent + sites.discrete})

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyro
+import pyro.poutine as poutine
 import torch
 
 from ppl_models.engine import MOST_AVERAGED, Target
@@ -26,6 +27,8 @@ from ppl_models.inference.steps import StepOptions, Steps, make_steps
 from ppl_models.program import Parameters, Program
 from ppl_models.program.batching import NOT_VECTORISABLE
 from ppl_models.program.data import Arguments
+from ppl_models.program.isolation import forked_random
+from ppl_models.program.nodes import nodes_of
 from ppl_models.progress import Update
 from ppl_models.seeds import child_seed
 
@@ -210,7 +213,7 @@ def run_once(job: Job, start: int, update: Update, *, retry: bool = False) -> Do
             "or flat over all that can be reached. Give these latents a proper prior"
         )
         trajectory = replace(trajectory, status=DIVERGED, note="; ".join(p for p in (note, trajectory.note) if p))
-    notes = tuple(note for note in (look.note, _suggestion(job, look, trajectory)) if note)
+    notes = tuple(note for note in (look.note, _suggestion(job, look, trajectory), _unscaled(job)) if note)
     made = len(trajectory.losses) + trajectory.trial_steps
     return Done(
         steps=steps,
@@ -237,6 +240,22 @@ def _suggestion(job: Job, look: Preconditioning, trajectory: Trajectory) -> str:
                     f"{float(scale.max()):.3g}: standardise them, or use an automatic guide, which is preconditioned"
                 )
     return ""
+
+
+def _unscaled(job: Job) -> str:
+    """How batches of a loader are scaled to all rows, where neither model nor fit does it."""
+    if job.options.batches is None or job.epochs is not None:
+        return ""
+    arguments = job.program.arguments
+    with forked_random(job.program.device), torch.no_grad():
+        trace = poutine.trace(job.program.model).get_trace(*arguments.args, **arguments.kwargs)
+    scales = [torch.as_tensor(node["scale"]) for node in nodes_of(trace).values() if node.get("is_observed")]
+    if any(bool((scale != 1.0).any()) for scale in scales):
+        return ""
+    return (
+        "each batch stands for itself alone: the ELBO is one of a batch, and the prior of shared latents counts in every "
+        "one. Give max_epochs to train by epochs, with batches scaled to all rows"
+    )
 
 
 def _evaluate(job: Job) -> Evaluate:

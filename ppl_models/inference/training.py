@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyro
 import pyro.poutine as poutine
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from ppl_models.errors import DataError, GuideError, first_line
 from ppl_models.inference.checkpoint import Checkpoint, fingerprint
@@ -17,6 +17,7 @@ from ppl_models.inference.epochs import EpochPlan
 from ppl_models.inference.fit_options import FitOptions
 from ppl_models.inference.guides import ResolvedGuide
 from ppl_models.inference.look import Look
+from ppl_models.inference.modes import Networks
 from ppl_models.inference.prepared import Prepared
 from ppl_models.inference.ran import Ran, run_svi
 from ppl_models.inference.runs import Job
@@ -27,7 +28,7 @@ from ppl_models.program.batching import NOT_VECTORISABLE
 from ppl_models.program.data import Arguments
 from ppl_models.program.estimators import Estimator
 from ppl_models.program.feeds import Feed, LoaderFeed, Resident, ResidentFeed
-from ppl_models.program.isolation import forked_random
+from ppl_models.program.isolation import forked_random, seed_torch
 from ppl_models.program.mixed_precision import InMixedPrecision
 from ppl_models.program.nodes import nodes_of
 from ppl_models.program.row_scale import RowScale, row_scale
@@ -54,6 +55,7 @@ class Training:
         validation: rows held out, some at a time; empty where there are none.
         looked_at: the rows that a look takes, some at a time, with how many they are.
         scale: scales the rows of a batch; None where the model does.
+        networks: of model and guide, once that is known.
     """
 
     program: Program
@@ -63,12 +65,13 @@ class Training:
     validation: tuple[Arguments, ...]
     looked_at: tuple[tuple[Arguments, int], ...]
     scale: RowScale | None = None
+    networks: Networks = field(default_factory=Networks, repr=False)
 
     def scaled(self) -> AbstractContextManager[Any]:
         """A context in which the rows at hand stand for all training rows."""
         return nullcontext() if self.scale is None else self.scale
 
-    def with_guide(self, resolved: ResolvedGuide) -> "Training":
+    def with_guide(self, resolved: ResolvedGuide, networks: Networks) -> "Training":
         """Check the guide on batches, and find the scale. Call it in the fit's world, behind the guide's first run.
 
         Raises:
@@ -82,7 +85,8 @@ class Training:
         for arguments, size in batches:
             _check_amortised(resolved, self.program, self.rows, arguments, size)
         callees = {"guide": resolved.guide, "model": self.program.model}
-        return replace(self, scale=row_scale(callees, self.rows.plate, self.feed.num_rows, batches))
+        scale = row_scale(callees, self.rows.plate, self.feed.num_rows, batches)
+        return replace(self, scale=scale, networks=networks)
 
     def look(self, guide: Callable[..., Any], estimator: Estimator, seed: int) -> Look:
         """A look at the validation rows, or at the same training rows every time."""
@@ -94,6 +98,7 @@ class Training:
             self.feed.num_rows,
             self.rows.plate,
             child_seed(seed, "look"),
+            self.networks,
         )
 
 
@@ -134,7 +139,7 @@ def plan_training(prepared: Prepared) -> Training:
         batch = rows.take(arguments, slice(0, feed.size))
         step_program = replace(program, arguments=batch, batched=feed.size < rows.num_rows)
     if held_out is not None and not isinstance(held_out, float):
-        validation = tuple(_held_out_rows(program, rows, held_out))
+        validation = tuple(_held_out_rows(program, rows, held_out, child_seed(seed, "held out")))
     looked_at = validation or tuple(_some_rows(rows, training.arguments, seed))
     counted = tuple((chunk, _count(rows, chunk)) for chunk in looked_at)
     return Training(training, step_program, rows, feed, validation, counted)
@@ -175,7 +180,9 @@ def run_epochs(job: Job, training: Training, options: FitOptions) -> Ran:
             with forked_random(training.program.device):
                 estimator.check(training.step_program, job.resolved.guide)
         ran = run_svi(job, progress=options.progress)
-    return replace(ran, config={**ran.config, "max_epochs": number, "num_rows": feed.num_rows})
+    looked_at = sum(count for _, count in training.looked_at)
+    config = {"max_epochs": number, "num_rows": feed.num_rows, "rows_looked_at": looked_at}
+    return replace(ran, config={**ran.config, **config})
 
 
 def _in_mixed_precision(job: Job, training: Training) -> Job:
@@ -203,7 +210,17 @@ def _facts(job: Job, training: Training, options: FitOptions, max_epochs: int) -
         "dtype": str(training.program.dtype),
         "parameters": {name: list(v.shape) for name, v in Parameters.from_store().values.items()},
         "data": fingerprint(arguments.tensors()) if isinstance(training.feed, ResidentFeed) else "a loader's",
+        "held_out": _held_out_print(training, options),
     }
+
+
+def _held_out_print(training: Training, options: FitOptions) -> str | None:
+    """What tells the rows held out from others; the order of a loader's is its own."""
+    if not training.validation:
+        return None
+    if isinstance(options.held_out, (float, DataLoader, Dataset)):
+        return type(options.held_out).__name__
+    return ", ".join(fingerprint(chunk.tensors()) for chunk in training.validation)
 
 
 def _check_batch(program: Program, arguments: Arguments) -> None:
@@ -212,8 +229,15 @@ def _check_batch(program: Program, arguments: Arguments) -> None:
         first_run(program.model, arguments)
 
 
-def _held_out_rows(program: Program, rows: Rows, held_out: Any) -> list[Arguments]:
-    found = all_batches(program.model, held_out, program.arguments, program.dtype, program.device, MOST_HELD_OUT)
+def _held_out_rows(program: Program, rows: Rows, held_out: Any, seed: int) -> list[Arguments]:
+    with forked_random(program.device):
+        seed_torch(seed)  # a loader may shuffle, and rows in another order meet other noise
+        try:
+            found = all_batches(
+                program.model, held_out, program.arguments, program.dtype, program.device, MOST_HELD_OUT
+            )
+        except DataError as error:
+            raise DataError(f"held_out: {str(error).removeprefix('data: ')}") from error
     missing = [name for name in rows.tensors if name not in found[0].tensors()]
     if missing:
         raise DataError(f"held_out: argument '{missing[0]}' is missing. Give them as `data` are given.")

@@ -12,6 +12,12 @@ from ppl_models.errors import DataError
 
 Data = Mapping[str, Any] | tuple[Any, ...]
 
+SINGLE = "Wrap a single argument as data=(y,) or data={'y': y}."
+TABLE = (
+    "ppl_models.datasets.rows_of reads a DataFrame, an AnnData, a sparse matrix or a Dataset: "
+    "data={'x': datasets.rows_of(table)['x']}."
+)
+
 
 @dataclass(frozen=True)
 class Arguments:
@@ -66,7 +72,7 @@ def prepare_arguments(model: Callable, data: Data, dtype: torch.dtype | None) ->
     else:
         raise DataError(
             f"data: found {type(data).__name__}, wanted a mapping, for model(**data), or a tuple, for model(*data). "
-            "Wrap a single argument as data=(y,) or data={'y': y}."
+            + (TABLE if _is_table(data) else SINGLE)
         )
     for name in kwargs:
         if not isinstance(name, str):
@@ -88,7 +94,8 @@ def _positional_names(model: Callable, args: tuple, kwargs: Mapping[str, Any]) -
     except TypeError as error:
         raise DataError(
             f"data do not fit the model's signature {signature}: {error}. Found {sorted(kwargs) or len(args)}; "
-            "give every argument that has no default, under the model's own names."
+            "give every argument that has no default, under the model's own names; where a loader's batches hold more "
+            "than the model takes, as labels, drop it in the loader's collate_fn."
         ) from None
     positional = [
         p.name for p in signature.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
@@ -106,11 +113,20 @@ def _signature(model: Callable) -> inspect.Signature | None:
         return None
 
 
+def _is_table(value: object) -> bool:
+    """Whether it has rows that are no array yet: sparse, or with data and labels apart."""
+    return hasattr(value, "toarray") or hasattr(value, "obs_names") or hasattr(value, "iloc")
+
+
 def _convert(name: str, value: Any, dtype: torch.dtype | None) -> Any:
     if not isinstance(value, torch.Tensor):
+        if _is_table(value) and not hasattr(value, "iloc"):
+            raise DataError(f"argument '{name}': found {type(value).__name__}, wanted an array. {TABLE}")
         if not _is_array(value):
             return value
         value = _tensor_from_array(name, value)
+    if value.dim() and not len(value):
+        raise DataError(f"argument '{name}': found no rows (shape {tuple(value.shape)}), wanted one at least.")
     if not (value.is_floating_point() or value.is_complex()):
         return value.contiguous()
     num_nan = int(torch.isnan(value).sum())

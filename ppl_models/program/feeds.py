@@ -148,9 +148,14 @@ class LoaderFeed:
             self.begin(0)
         assert self._iterator is not None
         batch = next(self._iterator, None)
+        if batch is None:  # a stream that is shorter this time
+            self._iterator = iter(self.loader)
+            batch = next(self._iterator, None)
         if batch is None:
-            self.begin(self.epoch + 1)
-            batch = next(self._iterator)
+            raise DataError(
+                f"data: the DataLoader gives no batch in epoch {self.epoch + 1}, and had some before. Give a dataset "
+                "that can be read again: its __iter__ must begin anew at every call."
+            )
         found = self._arguments(batch)
         self.counts.append(self._count(found))
         return found

@@ -86,7 +86,8 @@ def fit(
             100, or as many as `max_steps` has room for. The step size (a search of at most a twentieth of all steps, or
             Adam's 0.001 for networks and 0.01 elsewhere, where there is no room for it) falls to a hundredth over the
             last third of them. `history` has a row for each.
-        patience: epochs without a better look at the rows held out, behind which the training stops; None takes 10.
+        patience: epochs without a better look at the rows held out, behind which the training stops, once there were
+            as many looks, or three (epochs of few steps are not looked at each); None takes 10.
             It counts from the end of a warm-up, and so do the best weights, which are kept.
         beta: weight of the divergence of the latents in the data's plate (Higgins et al. 2017). With another than 1
             the losses are no negative ELBO, and are not called so; `Fit.elbo` and the bounds of `history` are always

@@ -3,6 +3,7 @@
 import numpy as np
 import pyro.distributions as dist
 import pytest
+import scipy.special
 import scipy.stats
 import torch
 from scipy.integrate import quad
@@ -103,6 +104,31 @@ def test_continuous_bernoulli_draws_follow_their_law():
     for logit, column in zip(logits.tolist(), draws.T.numpy(), strict=True):
         uniform = column if logit == 0 else np.expm1(logit * column) / np.expm1(logit)
         assert scipy.stats.kstest(uniform, "uniform").pvalue > 1e-4 / len(logits)
+
+
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 3e-4), (torch.float64, 1e-11)])
+@pytest.mark.parametrize("theta", [0.05, 99.9, 100.1, 1e4, 1e7])
+def test_negative_binomial_keeps_its_digits_at_any_dispersion(dtype, error, theta):
+    """Torch's is off by nats in float32 at a large θ. Against the product that the rising factorial is."""
+    outputs, counts = torch.tensor([-8.0, 0.5, 2.0, 4.0], dtype=dtype), torch.tensor([0.0, 1.0, 5.0, 60.0], dtype=dtype)
+    likelihood = NegativeBinomial(4, rate="exp", init_inverse_dispersion=theta).to(dtype)
+    exact = float(likelihood.inverse_dispersion[0].detach())
+    odds = np.exp(outputs.double().numpy()) / exact
+    rising = [np.log1p(np.arange(int(x)) / exact).sum() + x * np.log(exact) for x in counts.tolist()]
+    wanted = rising - scipy.special.gammaln(counts.numpy() + 1.0) - exact * np.log1p(odds)
+    wanted = wanted + counts.double().numpy() * (np.log(odds) - np.log1p(odds))
+    law = likelihood.distribution(outputs.requires_grad_())
+    found = law.log_prob(counts)
+    np.testing.assert_allclose(found.detach(), wanted, atol=error)
+    torchs = dist.NegativeBinomial(law.total_count, logits=law.logits).log_prob(counts).detach()
+    if theta == 1e7 and dtype == torch.float32:
+        assert np.abs(torchs.numpy() - wanted).max() > 0.5
+    slopes = torch.autograd.grad(found.sum(), [outputs, likelihood.log_inverse_dispersion])
+    mean = np.exp(outputs.detach().double().numpy())
+    np.testing.assert_allclose(slopes[0], (counts.numpy() - mean) / (1 + odds), rtol=1e-3, atol=1e-5)
+    harmonic = [(1 / (exact + np.arange(int(x)))).sum() for x in counts.tolist()]
+    of_theta = exact * (np.array(harmonic) - np.log1p(odds) + odds / (1 + odds)) - counts.numpy() / (1 + odds)
+    np.testing.assert_allclose(slopes[1], of_theta, atol=1e-2 if dtype == torch.float32 else 1e-7)
 
 
 @pytest.mark.parametrize("value", [-3.0, 0.0, 1e6])

@@ -95,6 +95,20 @@ def test_a_fit_raises_the_elbo(x, library):
     assert fit.losses[-10:].mean() < fit.losses[:5].mean() - 1.0
 
 
+def test_shares_that_round_to_zero_have_a_density_and_a_slope():
+    """In float32 a share of exp(-120) is zero, whose log is infinite."""
+    vae = single_cell().float()
+    x, z = torch.zeros(1, NUM_GENES), torch.zeros(1, vae.latent_dim)
+    x[0, 0] = 5.0
+    logits = torch.zeros(1, NUM_GENES)
+    logits[0, 1:] = -120.0
+    logits.requires_grad_()
+    vae.decoder = torch.nn.Identity()
+    value = vae.decode(logits, torch.zeros_like(z[:, :1])).log_prob(x).sum()
+    assert value.isfinite()
+    assert torch.autograd.grad(value, logits)[0].isfinite().all()
+
+
 def test_an_empty_cell_has_a_density():
     x = torch.zeros(2, NUM_GENES, dtype=torch.float64)
     assert poutine.trace(single_cell()).get_trace(x).log_prob_sum().isfinite()

@@ -102,3 +102,13 @@ def test_bad_numbers_are_never_a_pass():
 def test_wrong_input_is_refused(call):
     with pytest.raises(DataError, match="need"):
         call()
+
+
+def test_means_that_follow_a_prior_of_each_row_are_no_activity():
+    """With p(z | c) = q(z | x) the means vary with c, and tell nothing: the rate is zero."""
+    draws = np.random.default_rng(3).normal(size=(100, 1, 2)) + np.random.default_rng(4).normal(size=(200, 2))
+    found = active_units_of_draws(draws, rate=1e-4)
+    assert found.collapse == "all"
+    assert found.check.passed is False
+    assert active_units_of_draws(draws, rate=0.3).collapse == "none"
+    assert active_units_of_draws(draws).collapse == "none"

@@ -92,3 +92,11 @@ def test_no_columns():
     weights, khat = psis_columns(np.zeros((500, 0)))
     assert (weights.shape, khat.shape) == ((500, 0), (0,))
     assert khat_columns(np.zeros((500, 0))).shape == (0,)
+
+
+def test_ratios_over_hundreds_of_nats_have_a_shape_and_no_nan():
+    for spread in (100.0, 230.0, 300.0, 3_000.0):
+        ratios = spread * np.random.default_rng(0).normal(size=(2_000, 20))
+        smoothed, khat = psis_columns(ratios)
+        assert (khat > 10.0).all()
+        assert not np.isnan(smoothed).any()

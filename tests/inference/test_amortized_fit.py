@@ -15,7 +15,7 @@ import guides
 import ppl_models as ppl
 from guides.amortization import NormalHead
 from ppl_models.autoencoders.priors import VampPrior
-from ppl_models.errors import GuideError
+from ppl_models.errors import DataError, GuideError
 
 LOADINGS = torch.tensor([[1.0, 0.8], [0.7, 0.9], [0.5, -0.4], [0.9, 0.8]], dtype=torch.float64)
 FAMILIES = pytest.mark.parametrize("family", ["normal", "full_rank", "iaf", "realnvp"])
@@ -147,6 +147,18 @@ def test_a_fit_is_saved_and_loaded(fitted, tmp_path):
     for name, value in fit.sample(5, seed=4).posterior.items():
         np.testing.assert_allclose(again.sample(5, seed=4).posterior[name].values, value.values, rtol=1e-12)
     np.testing.assert_allclose(again.at(data(4)).log_ratio(10, seed=1), fit.at(data(4)).log_ratio(10, seed=1))
+
+
+def test_a_saved_fit_serves_other_rows_where_that_is_said(fitted, tmp_path):
+    model, _, fit = fitted
+    path, guide = fit.save(tmp_path / "fit.safetensors"), guides.amortized(model, family="full_rank", hidden=(8,))
+    with pytest.raises(DataError, match="other_data=True"):
+        ppl.load_fit(path, model, data(4), guide=guide)
+    again = ppl.load_fit(path, model, data(4), guide=guide, other_data=True)
+    np.testing.assert_allclose(again.log_ratio(10, seed=1), fit.at(data(4)).log_ratio(10, seed=1))
+    own = ppl.fit(model, data(8), guide="normal", max_steps=5, backend="eager", seed=1)
+    with pytest.raises(GuideError, match="row"):
+        ppl.load_fit(own.save(tmp_path / "own"), model, data(4), other_data=True)
 
 
 def test_the_factory_alone_is_a_guide():

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pyro
 import pyro.distributions as dist
+import pyro.poutine as poutine
 import pytest
 import torch
 from engine.steps import Plain
@@ -42,11 +43,13 @@ class Autoencoder(nn.Module):
             self.decoder = nn.Linear(UNITS, FEATURES)
             self.encoder = nn.Sequential(nn.Linear(FEATURES, hidden), nn.Tanh(), nn.Linear(hidden, 2 * UNITS))
 
+    noise = 0.5
+
     def model(self, x):
         pyro.module("decoder", self.decoder)
         with pyro.plate("datum", len(x)):
             z = pyro.sample("z", dist.Normal(torch.zeros(len(x), UNITS), 1.0).to_event(1))
-            pyro.sample("x", dist.Normal(self.decoder(z), 0.5).to_event(1), obs=x)
+            pyro.sample("x", dist.Normal(self.decoder(z), self.noise).to_event(1), obs=x)
 
     def guide(self, x):
         pyro.module("encoder", self.encoder)
@@ -182,6 +185,19 @@ def test_bad_rows_are_named_with_their_place():
         fit(DataLoader(TensorDataset(torch.as_tensor(x)), batch_size=16), batch_size=None)
 
 
+def test_batches_that_stand_for_themselves_alone_are_told_of():
+    auto, loader = Autoencoder(), DataLoader(TensorDataset(torch.as_tensor(data())), batch_size=16)
+    options = {"guide": auto.guide, "max_steps": 3, "seed": 1, "backend": "eager"}
+
+    def scaled(x):
+        with poutine.scale(scale=NUM_ROWS / len(x)):
+            auto.model(x)
+
+    assert "give max_epochs" in ppl.fit(auto.model, loader, **options).note
+    assert "max_epochs" not in ppl.fit(scaled, loader, **options).note
+    assert "max_epochs" not in ppl.fit(auto.model, loader, **options, max_epochs=1).note
+
+
 class Fading(Dataset):
     """Zeros and ones at first, greys from the second epoch on."""
 
@@ -310,6 +326,10 @@ def test_a_training_goes_on_as_if_there_had_been_no_break(plain, monkeypatch, tm
         fit(checkpoint=path, **{**options, "batch_size": 8})
     with pytest.raises(OptionError, match="data"):
         fit({"x": data(seed=9)}, checkpoint=path, **options)
+    with monkeypatch.context() as other:
+        other.setattr(Autoencoder, "noise", 2.0)
+        with pytest.raises(OptionError, match=r"another model or guide.* nats per row, here it is"):
+            fit(checkpoint=path, **options)
 
 
 # The weight of the divergence.

@@ -7,6 +7,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 import xarray as xr
+from scipy.sparse import csr_matrix
 
 from ppl_models.errors import DataError
 from ppl_models.program import build_program, prepare_arguments
@@ -109,6 +110,9 @@ def test_variable_arguments_are_numbered():
         ({"x": pd.to_datetime(pd.Series(["2020-01-01"]))}, ["'x'", "datetime64", "dates"]),
         ({"x": np.array([1 + 2j])}, ["'x'", "complex"]),
         ({"x": [[1.0, 2.0], [3.0]]}, ["'x'", "rectangular"]),
+        ({"x": csr_matrix(np.eye(2))}, ["'x'", "csr_matrix", "rows_of"]),
+        (csr_matrix(np.eye(2)), ["found csr_matrix", "rows_of"]),
+        ({"x": np.zeros((0, 3))}, ["'x'", "no rows", "(0, 3)"]),
     ],
 )
 def test_what_does_not_fit_is_named(data, words):

@@ -14,7 +14,7 @@ from ppl_models.seeds import child_seed
 
 MOST_DIMS = 2
 LOOK, COARSE, FINEST = {1: 257, 2: 33}, {1: 257, 2: 65}, {1: 16_385, 2: 257}
-"""Points along each axis: to find the box, then at first, and at most."""
+"""Points along each axis: to narrow the box, at the first look and the first sum, and at most."""
 LOOKS = 3
 NEGLIGIBLE = 30.0
 """Nats below the highest point at which a density is left out."""
@@ -62,8 +62,9 @@ def grid_posteriors(
     """Integrate the joint density of each datum over its latents.
 
     The first box holds draws of the prior, the draws given and the normals, with room to spare; the next what is not
-    negligible there. The step is then halved until log p(x) does not change. Points at equal distances are accurate
-    beyond all powers of the step, where a smooth density is negligible at the ends of its box.
+    negligible there, and the draws still: of two narrow modes, coarse points may see one. The step is then halved until
+    log p(x) does not change. Points at equal distances are accurate beyond all powers of the step, where a smooth
+    density is negligible at the ends of its box.
 
     Args:
         target: log p(x, z) of each datum, of one or two latents.
@@ -77,8 +78,8 @@ def grid_posteriors(
     if target.num_dims > MOST_DIMS:
         raise OptionError(f"grid: a datum has {target.num_dims} latents, and quadrature takes one or two.")
     low, high = _first_box(target, normals, draws, seed)
-    for _ in range(LOOKS):
-        low, high = _tightened(_values(target, low, high, LOOK[target.num_dims]), low, high)
+    for count in (COARSE[target.num_dims], *(LOOK[target.num_dims],) * (LOOKS - 1)):
+        low, high = _tightened(_values(target, low, high, count), low, high, draws)
     if normals is not None:
         mean, reach = (one.double().cpu().numpy() for one in (normals.mean, HELD * normals.sd))
         low, high = np.minimum(low, mean - reach), np.maximum(high, mean + reach)
@@ -123,16 +124,19 @@ def _values(target: DatumTarget, low: Array, high: Array, count: int) -> Array:
     return found.T.reshape(len(low), *(count,) * dims)
 
 
-def _tightened(values: Array, low: Array, high: Array) -> tuple[Array, Array]:
-    """The box around what is not negligible, which may also grow where that reaches its ends."""
+def _tightened(values: Array, low: Array, high: Array, draws: np.ndarray) -> tuple[Array, Array]:
+    """The box around what is not negligible and the draws, which may also grow where that reaches its ends."""
     dims, count = low.shape[1], values.shape[1]
     step = (high - low) / (count - 1)
     kept = values > values.reshape(len(values), -1).max(1).reshape(-1, *(1,) * dims) - NEGLIGIBLE
     new_low, new_high = low.copy(), high.copy()
+    first_drawn, last_drawn = np.floor((draws.min(0) - low) / step), np.ceil((draws.max(0) - low) / step)
     for axis in range(dims):
         others = tuple(1 + other for other in range(dims) if other != axis)
         along = kept.any(axis=others) if others else kept
         first, last = along.argmax(1), count - 1 - along[:, ::-1].argmax(1)
+        first = np.clip(np.minimum(first, first_drawn[:, axis]), 0, None)
+        last = np.clip(np.maximum(last, last_drawn[:, axis]), None, count - 1)
         grow = 0.5 * (high - low)[:, axis]
         new_low[:, axis] = low[:, axis] + np.where(first == 0, -grow, (first - MARGIN) * step[:, axis])
         new_high[:, axis] = low[:, axis] + (last + MARGIN) * step[:, axis] + np.where(last == count - 1, grow, 0.0)
@@ -143,7 +147,8 @@ def _log_evidence(values: Array, low: Array, high: Array) -> Array:
     flat = values.reshape(len(values), -1)
     top = flat.max(1)
     cell = np.log((high - low) / (values.shape[1] - 1)).sum(1)
-    return top + np.log(np.exp(flat - top[:, None]).sum(1)) + cell
+    with np.errstate(invalid="ignore"):  # without density anywhere there is none to find
+        return top + np.log(np.exp(flat - top[:, None]).sum(1)) + cell
 
 
 def _found(

@@ -28,8 +28,9 @@ class Normals:
 
     @classmethod
     def of_draws(cls, points: torch.Tensor, family: str = FULL_RANK) -> "Normals":
-        """Normals with the moments of points, shape (point, datum, dim)."""
+        """Normals with the moments of points, shape (point, datum, dim); of scale one where they do not vary."""
         mean, sd = points.mean(0), points.std(0)
+        sd = torch.where(sd > 0, sd, torch.ones_like(sd))
         if family == DIAGONAL:
             return cls.diagonal(mean, sd)
         scaled = (points - mean) / sd

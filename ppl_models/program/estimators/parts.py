@@ -47,8 +47,8 @@ def parts_of(target: Target, guide: Callable[..., Any], plate: str | None = None
     Args:
         target: the model with its arguments.
         guide: the guide.
-        plate: whose latents are local; None takes the plates that hold all observations, and every latent as local
-            where there are none.
+        plate: whose latents are local; None takes the plates that hold all observations and some latent, and every
+            latent as local where no plate holds all observations.
     """
     guide_trace = draw(target, guide)
     return parts_of_traces(guide_trace, model_trace(target, guide_trace), plate)
@@ -198,7 +198,10 @@ def _plates_of_observations(model: Mapping[str, Any]) -> set[str]:
     frames = [
         {f.name for f in node["cond_indep_stack"] if f.vectorized} for node in model.values() if node["is_observed"]
     ]
-    return set.intersection(*frames) if frames else set()
+    shared = set.intersection(*frames) if frames else set()
+    latents = [node for node in model.values() if not node["is_observed"]]
+    # a plate inside that of the rows, as one of features, need not hold any latent
+    return {name for name in shared if any(_inside(node, {name}) for node in latents)} or shared
 
 
 def _inside(node: Any, plates: set[str]) -> bool:

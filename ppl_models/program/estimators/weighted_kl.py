@@ -25,7 +25,7 @@ class WeightedKl(Estimator):
     Args:
         beta: weight of the divergence.
         free_bits: nats of divergence of each unit that cost nothing to use.
-        plate: over the rows, whose latents are local; None takes the plates that hold all observations.
+        plate: over the rows, whose latents are local; None takes the plates that hold all observations and a latent.
 
     Higgins et al. (2017), beta-VAE: learning basic visual concepts with a constrained variational framework. Kingma et
     al. (2016), Improved variational inference with inverse autoregressive flow, for free bits. Bowman et al. (2016),

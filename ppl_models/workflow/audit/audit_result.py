@@ -89,6 +89,7 @@ class Audit:
         return [
             ("rows", f"{len(self.rows):,} {source}; {len(self.point.rate_by_row):,} for what needs the encoder alone"),
             ("guide", self.fit.guide_name),
+            *(("held", f"`{name}` at {where}") for name, where in self.config.get("held", {}).items()),
             ("units", f"{self.units.num_active} of {len(self.units.labels)} active, collapsed: {self.units.collapse}"),
             ("rate", f"{self.point.rate:.3f} ± {rate:.2g} nats per datum"),
             ("distortion", f"{self.point.distortion:.3f} ± {distortion:.2g} nats per datum"),

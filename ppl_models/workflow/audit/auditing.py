@@ -8,16 +8,17 @@ import torch
 import xarray as xr
 
 from ppl_models.checks import Check
-from ppl_models.errors import OptionError
+from ppl_models.errors import DataError, ModelError, OptionError
 from ppl_models.inference import Fit
 from ppl_models.inference.by_datum.held import hold_outside
 from ppl_models.options import check_count
 from ppl_models.seeds import check_seed, child_seed
 from ppl_models.versions import versions
 from ppl_models.workflow.audit.audit_result import Audit
-from ppl_models.workflow.audit.checking import WIDEST, audit_checks
+from ppl_models.workflow.audit.checking import BRACKET, CHAINS, WIDEST, audit_checks
 from ppl_models.workflow.audit.encoder_parts import EncoderParts, encoder_parts
 from ppl_models.workflow.audit.encoding import Encoded, encoded, rows_of
+from ppl_models.workflow.audit.gaps import settled
 from ppl_models.workflow.audit.judging import (
     GAPS,
     MEAN_LIMIT,
@@ -33,7 +34,7 @@ from ppl_models.workflow.audit.posterior_audit import PosteriorAudit
 from ppl_models.workflow.audit.posteriors import NUM_IMPORTANCE, audit_posteriors
 from ppl_models.workflow.audit.rows_table import full_table, weights_table
 from ppl_models.workflow.audit.watch import Watch
-from ppl_models.workflow.representation.interpolate import continuous
+from ppl_models.workflow.representation.coordinates import RowCoordinates
 from ppl_models.workflow.representation.new_rows import rows_to_encode
 from ppl_models.workflow.representation.representation import Representation, representation_of
 
@@ -41,7 +42,7 @@ MOST_ROWS = 2_000
 """Rows for what needs the encoder alone."""
 NUM_GUIDE_DRAWS = 2_000
 LEFT_OUT = "mcmc=False"
-UNHEALTHY = {"rows whose MCMC fails its gates": 0.0, "bracket": WIDEST}
+UNHEALTHY = {CHAINS: 0.0, BRACKET: WIDEST}
 
 
 def audit(
@@ -72,7 +73,8 @@ def audit(
       that cannot be used (median k-hat beyond its limit). A collapsed fit is rejected even where its q, the prior, is
       the posterior: it represents nothing.
     - trust: the mean gap to log p(x) is within 0.02 nats per unit (what means 0.2 posterior sds off cost), k-hats
-      within their limit, means and sds as those of MCMC, and SBC passed. What was not measured is no pass.
+      within their limit, means and sds of every unit as those of MCMC, and SBC passed; and the audit's own chains and
+      bounds are sound. What was not measured is no pass.
     - correct: all else. Weight the draws row by row, and take MCMC for the rows beyond the limit of k-hat.
 
     Args:
@@ -108,8 +110,13 @@ def audit(
     check_seed(seed)
     watch = Watch()
     with watch.stage("rows"):
-        whole, few, places = _rows(fit, data, num_rows, seed)
-    coordinates = continuous(whole)
+        whole, few, places, held = _rows(fit, data, num_rows, seed)
+    coordinates = RowCoordinates(whole, whole.program)
+    if not coordinates.exists:
+        raise ModelError(
+            f"latents {', '.join(whole.rows.latents)}: one is discrete, or its support depends on another, and a row's "
+            "posterior is taken over continuous latents."
+        )
     parts = encoder_parts(
         whole,
         coordinates,
@@ -142,19 +149,24 @@ def audit(
         "backend": backend,
         "seed": seed,
         "own_data": data is None,
+        "held": held,
         "versions": versions(),
         "fit": dict(fit.config),
     }
     return _gathered(few, parts, drawn, found, places, watch, options)
 
 
-def _rows(fit: Fit, data: Any, num_rows: int, seed: int) -> tuple[Representation, Representation, np.ndarray]:
-    """The fit at the rows for the encoder, at those audited one by one, and the places of the latter."""
+def _rows(
+    fit: Fit, data: Any, num_rows: int, seed: int
+) -> tuple[Representation, Representation, np.ndarray, dict[str, str]]:
+    """The fit at the rows for the encoder, at those audited one by one, the places of the latter, and what is held."""
     if not isinstance(fit, Fit):
         raise OptionError(f"fit: found {type(fit).__name__}, wanted the result of ppl.fit.")
     if not fit.has_density:
         raise OptionError(f"fit: guide '{fit.guide_name}' has no density, so that there is nothing to audit.")
     given, new = rows_to_encode(representation_of(_without_row_names(fit)), data)
+    if new.num_rows < 2:
+        raise DataError("data: found one row, wanted at least two, and a hundred for what is said of rows in general.")
     order = np.random.default_rng(child_seed(seed, "choice")).permutation(new.num_rows)
     places = np.sort(order[:num_rows])
     rows = replace(given.rows, num_rows=new.num_rows)
@@ -163,8 +175,8 @@ def _rows(fit: Fit, data: Any, num_rows: int, seed: int) -> tuple[Representation
         for index in (np.sort(order[:MOST_ROWS]), places)
     )
     local, _ = hold_outside(whole, seed=child_seed(seed, "held"))
-    local_few, _ = hold_outside(few, seed=child_seed(seed, "held"))
-    return representation_of(local), representation_of(local_few), places
+    local_few, held = hold_outside(few, seed=child_seed(seed, "held"))
+    return representation_of(local), representation_of(local_few), places, held
 
 
 def _without_row_names(fit: Fit) -> Fit:
@@ -192,7 +204,8 @@ def _gathered(
 ) -> Audit:
     labels = [int(place) for place in places]
     if found is None:
-        table = weights_table(drawn.log_weight, NUM_IMPORTANCE, labels)
+        log_weight = settled(drawn.log_weight, torch.finfo(few.program.dtype).eps)
+        table = weights_table(log_weight, NUM_IMPORTANCE, labels)
         gaps = [not_measured(name, gap_limit(len(drawn.labels)), LEFT_OUT) for name in GAPS]
         moments = [
             not_measured(name, limit, LEFT_OUT)
@@ -205,7 +218,7 @@ def _gathered(
         health = audit_checks(found, labels).checks
     khat = khat_check(table["khat"].to_numpy(), labels, NUM_GUIDE_DRAWS)
     inference: tuple[Check, ...] = (parts.units.check, khat, *gaps, *moments, parts.calibration)
-    word, reasons = verdict(parts.units, table, inference, NUM_GUIDE_DRAWS)
+    word, reasons = verdict(parts.units, table, inference, health, NUM_GUIDE_DRAWS)
     seconds = {**watch.seconds, **({} if found is None else {f"rows: {k}": v for k, v in found.seconds.items()})}
     return Audit(
         verdict=word,

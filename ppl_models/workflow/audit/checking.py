@@ -12,6 +12,7 @@ from ppl_models.checks import Check
 from ppl_models.diagnostics.gates import ESS_LIMIT, RHAT_LIMIT
 from ppl_models.workflow.audit.posterior_audit import Estimates, PosteriorAudit
 
+CHAINS, ORDER, BRACKET = "rows whose MCMC fails its gates", "bounds out of order", "bracket"
 CHANCE = 0.001
 """How often chance alone may break the order of the bounds, over all rows and pairs."""
 WIDEST = 1.0
@@ -37,15 +38,14 @@ def _check_chains(audit: PosteriorAudit, names: Sequence[str]) -> Check:
     detail = f"largest R-hat {audit.rhat.max():.4f} (limit {RHAT_LIMIT}), least ESS {audit.ess.min():.0f} "
     detail += f"(limit {ESS_LIMIT:.0f}), {audit.divergences.sum()} divergences"
     detail = f"{detail}; {named}" if named else detail
-    name = "rows whose MCMC fails its gates"
     if not len(failing):
-        return Check(name, 0.0, 0.0, True, "", detail=detail)
+        return Check(CHAINS, 0.0, 0.0, True, "", detail=detail)
     chance = (audit.ess >= ESS_LIMIT) & (audit.divergences == 0) & (audit.rhat <= _rhat_by_chance(audit))
     if chance[failing].all():
         detail = f"{detail}; no more than chance gives over so many rows and units"
-        return Check(name, float(len(failing)), 0.0, None, "raise num_draws", detail=detail)
+        return Check(CHAINS, float(len(failing)), 0.0, None, "raise num_draws", detail=detail)
     advice = "raise num_warmup and num_draws; leave these rows out of what is said of MCMC"
-    return Check(name, float(len(failing)), 0.0, False, advice, detail=detail)
+    return Check(CHAINS, float(len(failing)), 0.0, False, advice, detail=detail)
 
 
 def _rhat_by_chance(audit: PosteriorAudit) -> np.ndarray:
@@ -62,7 +62,7 @@ def _check_order(audit: PosteriorAudit, names: Sequence[str]) -> Check:
     pairs = [(f"{a} <= {b}", _excess(low, high)) for (a, low), (b, high) in pairwise(chain)]
     number = len(pairs) * audit.num_rows
     limit = float(norm.isf(CHANCE / number))
-    name, advice = "bounds out of order", "raise num_guide_draws, num_temperatures and num_draws"
+    name, advice = ORDER, "raise num_guide_draws, num_temperatures and num_draws"
     if any(np.isnan(excess).any() for _, excess in pairs):
         return Check(name, math.nan, limit, None, advice, detail="some bounds are not finite")
     worst_name, worst = max(pairs, key=lambda pair: float(pair[1].max()))
@@ -74,9 +74,10 @@ def _check_order(audit: PosteriorAudit, names: Sequence[str]) -> Check:
 
 def _excess(low: Estimates, high: Estimates) -> np.ndarray:
     """By how many standard errors the one is above the other; rounding does not count."""
-    error = np.hypot(low.error, high.error)
+    apart = low.less(high)
     rounding = 1e-7 * (1.0 + np.abs(low.value))
-    return (low.value - high.value - rounding) / np.maximum(error, rounding)
+    with np.errstate(invalid="ignore"):
+        return (apart.value - rounding) / np.maximum(apart.error, rounding)
 
 
 def _check_bracket(audit: PosteriorAudit, names: Sequence[str]) -> Check:
@@ -85,7 +86,7 @@ def _check_bracket(audit: PosteriorAudit, names: Sequence[str]) -> Check:
     error = float(np.hypot(audit.lower.mean_error, audit.upper.mean_error))
     detail = f"mean over the rows, nats; the widest is {width.max():.3g} at {names[int(width.argmax())]}"
     passed = bool(value <= WIDEST) if math.isfinite(value) else None
-    return Check("bracket", value, WIDEST, passed, "" if passed else "raise num_temperatures", error, detail)
+    return Check(BRACKET, value, WIDEST, passed, "" if passed else "raise num_temperatures", error, detail)
 
 
 def _check_best(audit: PosteriorAudit, names: Sequence[str]) -> Check:

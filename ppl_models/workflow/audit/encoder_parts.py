@@ -17,11 +17,13 @@ from ppl_models.diagnostics import (
     rate_distortion,
 )
 from ppl_models.diagnostics.encoder_calibration import NAME as SBC
+from ppl_models.diagnostics.generated import LIMIT as GENERATED_LIMIT
+from ppl_models.diagnostics.generated import NAME as GENERATED
 from ppl_models.diagnostics.generated import check_generated
 from ppl_models.diagnostics.loo_pit import PIT_LIMIT
 from ppl_models.seeds import child_seed
 from ppl_models.workflow.audit.encoding import Generated, encoded, generated, observed_features
-from ppl_models.workflow.audit.features import left_out_features
+from ppl_models.workflow.audit.features import left_out_features, masked_features
 from ppl_models.workflow.audit.judging import not_measured
 from ppl_models.workflow.audit.self_calibration import FALSE_ALARM_RATE, self_calibration
 from ppl_models.workflow.audit.watch import Watch
@@ -82,9 +84,11 @@ def encoder_parts(
         few = made.first(representation, num_simulations)
         ranks = self_calibration(representation, coordinates, few, num_draws, child_seed(seed, "simulations"))
         pit = _left_out(representation, coordinates, data, child_seed(seed, "features"))
+    point = rate_distortion(drawn.log_prior, drawn.log_likelihood, drawn.log_q)
+    rate = point.rate + 2.0 * point.mcse[0]
     return EncoderParts(
-        units=active_units_of_draws(drawn.points, labels=drawn.labels, prior_mean=centre, prior_sd=scale),
-        point=rate_distortion(drawn.log_prior, drawn.log_likelihood, drawn.log_q),
+        units=active_units_of_draws(drawn.points, labels=drawn.labels, prior_mean=centre, prior_sd=scale, rate=rate),
+        point=point,
         aggregated=aggregate,
         ranks=None if isinstance(ranks, str) else ranks,
         pit=None if isinstance(pit, str) else pit,
@@ -98,8 +102,10 @@ def encoder_parts(
 
 
 def _generated(representation: Representation, made: Generated) -> list[Check]:
-    observed = observed_features(representation.fit, representation)
-    return [check_generated(made.observed[name], values) for name, values in observed.items()][:1]
+    name, values = next(iter(observed_features(representation.fit, representation).items()))
+    if masked_features(representation.fit, name):
+        return [not_measured(GENERATED, GENERATED_LIMIT, f"the model masks values of '{name}'")]
+    return [check_generated(made.observed[name], values)]
 
 
 def _left_out(

@@ -8,6 +8,9 @@ from ppl_models.inference.by_datum.nuts import DatumChains, effective_numbers
 from ppl_models.inference.evidence.importance_bound import importance_bounds
 from ppl_models.workflow.audit.posterior_audit import Array, Estimates, Moments
 
+ROUNDINGS = 64.0
+"""Of a sum of many terms."""
+
 
 def mean_weight(log_weights: Array) -> Estimates:
     """The ELBO of each row: the mean log weight.
@@ -15,7 +18,20 @@ def mean_weight(log_weights: Array) -> Estimates:
     Args:
         log_weights: log p - log q in nats, shape (draw, row), of independent draws.
     """
-    return Estimates(log_weights.mean(0), log_weights.std(0, ddof=1) / np.sqrt(len(log_weights)))
+    with np.errstate(invalid="ignore"):  # a mean of -inf has no error
+        return Estimates(log_weights.mean(0), log_weights.std(0, ddof=1) / np.sqrt(len(log_weights)))
+
+
+def settled(log_weights: Array, resolution: float) -> Array:
+    """Log weights, those of a row made equal where they differ by rounding alone: ties have no tail to judge.
+
+    Args:
+        log_weights: log p - log q in nats, shape (draw, row).
+        resolution: of the numbers that they were computed in.
+    """
+    with np.errstate(invalid="ignore"):
+        same = np.ptp(log_weights, axis=0) <= ROUNDINGS * resolution * (1.0 + np.abs(log_weights).max(0))
+        return np.where(same, log_weights.mean(0), log_weights)
 
 
 def bounds_by_row(log_weights: Array, sizes: Sequence[int]) -> dict[int, Estimates]:

@@ -38,7 +38,8 @@ class Estimates:
 
     def less(self, other: "Estimates") -> "Estimates":
         """The difference of two that have draws of their own."""
-        return Estimates(self.value - other.value, np.hypot(self.error, other.error))
+        with np.errstate(invalid="ignore"):  # of two that are infinite there is none
+            return Estimates(self.value - other.value, np.hypot(self.error, other.error))
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class PosteriorAudit:
         bounds: importance weighted bounds L_K of the amortised q, by K; L_1 is the ELBO.
         lower: annealed importance sampling: below log p(x) in expectation.
         upper: the same, back from the MCMC draws: above log p(x) in expectation, as far as those are exact.
-        log_evidence: log p(x) itself: by quadrature where there is a grid, else where both runs meet.
+        log_evidence: log p(x) itself: by quadrature where there is a grid fine enough, else where both runs meet.
         amortisation_gap: best_elbo - elbo, with common random numbers.
         approximation_gap: log_evidence - best_elbo.
         inference_gap: log_evidence - elbo, the sum of both.
@@ -130,7 +131,7 @@ class PosteriorAudit:
     @property
     def bracket(self) -> Array:
         """Width of the bracket around log p(x), nats, shape (row,)."""
-        return self.upper.value - self.lower.value
+        return self.upper.less(self.lower).value
 
     @property
     def passed(self) -> bool:

@@ -28,13 +28,15 @@ from ppl_models.program import Data
 from ppl_models.seeds import check_seed, child_seed
 from ppl_models.versions import versions
 from ppl_models.workflow.audit.checking import audit_checks
-from ppl_models.workflow.audit.gaps import amortisation_gap, bounds_by_row, compare_moments, mean_weight
+from ppl_models.workflow.audit.gaps import amortisation_gap, bounds_by_row, compare_moments, mean_weight, settled
 from ppl_models.workflow.audit.posterior_audit import Array, Estimates, PosteriorAudit
 
 AUTO = "auto"
 LEAST_DRAWS = 500
 LEAST_CHAINS = 2
 NUM_IMPORTANCE = (1, 5, 50)
+COARSEST = 0.01
+"""Nats by which a quadrature may change as its step is halved, and still be taken for log p(x)."""
 
 
 @dataclass(frozen=True)
@@ -195,12 +197,13 @@ def _amortised(fit: Fit, target: DatumTarget, options: AuditOptions) -> Amortise
     weights, _ = draw_weights(fit, options.num_guide_draws, options.child("guide"))
     points = amortised_points(fit, target, options.num_guide_draws, seed=options.child("guide"))
     start = Normals.of_draws(points)
-    return Amortised(OTHER, None, start, weights.reshape(len(weights), -1), noise)
+    weights = settled(weights.reshape(len(weights), -1), torch.finfo(fit.program.dtype).eps)
+    return Amortised(OTHER, None, start, weights, noise)
 
 
 def _log_weights(target: DatumTarget, normals: Normals, noise: torch.Tensor) -> Array:
     values, _ = target(normals.points(noise))
-    return _array(values - normals.log_prob_at(noise))
+    return settled(_array(values - normals.log_prob_at(noise)), torch.finfo(values.dtype).eps)
 
 
 def _best(
@@ -254,7 +257,11 @@ def _gathered(
     elbo, best_elbo = mean_weight(amortised.log_weights), mean_weight(best_weights)
     evidence = Estimates(found.log_evidence, found.log_evidence_error)
     if grid is not None:
-        evidence = Estimates(grid.log_evidence, grid.error)
+        # where a box is too wide for its points, annealing may know better
+        exact = (grid.error <= np.fmax(evidence.error, COARSEST)) | np.isnan(evidence.value)
+        evidence = Estimates(
+            np.where(exact, grid.log_evidence, evidence.value), np.where(exact, grid.error, evidence.error)
+        )
     rhat = chains.rhat.max(1)
     ess = np.minimum(chains.bulk_ess, chains.tail_ess).min(1)
     reliable = (rhat <= RHAT_LIMIT) & (ess >= ESS_LIMIT) & (chains.divergences == 0)

@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pyro.poutine as poutine
 import torch
+from torch.distributions import biject_to
 
 from ppl_models.inference import Fit
+from ppl_models.inference.sitewise_guide import UNCONSTRAINED
 from ppl_models.program.handlers import FromValues
 from ppl_models.program.nodes import sites_of, summed
 from ppl_models.workflow.representation.decoding import likelihood_mean
@@ -87,9 +90,28 @@ class Conditional:
     def propose(self, data: Mapping[str, torch.Tensor], latents: Draws | None = None) -> tuple[Draws, torch.Tensor]:
         """A draw of the guide at data with all places filled, or these latents, and log q in nats, shape (row,)."""
         arguments = self._arguments(data)
-        with FromValues({**self.shared, **(latents or {})}):
+        given = {} if latents is None else {**latents, **self._auxiliary(latents, arguments)}
+        with FromValues({**self.shared, **given}, skip_delta=latents is not None):
             nodes = sites_of(poutine.trace(self.fit.guide).get_trace(*arguments.args, **arguments.kwargs))
         return {name: nodes[name]["value"] for name in self.rows.latents}, log_density(nodes, self.rows)
+
+    def _auxiliary(self, latents: Mapping[str, torch.Tensor], arguments: Any) -> Draws:
+        """Unconstrained values of the latents that the guide draws as such."""
+        if not self._drawn_unconstrained:
+            return {}
+        with FromValues({**self.shared, **latents}):
+            nodes = sites_of(poutine.trace(self.fit.program.model).get_trace(*arguments.args, **arguments.kwargs))
+        return {
+            name + UNCONSTRAINED: biject_to(nodes[name]["fn"].support).inv(latents[name])
+            for name in self._drawn_unconstrained
+        }
+
+    @cached_property
+    def _drawn_unconstrained(self) -> tuple[str, ...]:
+        arguments = self._arguments(self.start())
+        with FromValues(self.shared):
+            nodes = sites_of(poutine.trace(self.fit.guide).get_trace(*arguments.args, **arguments.kwargs))
+        return tuple(name for name in self.rows.latents if name + UNCONSTRAINED in nodes)
 
     def draw_missing(self, scored: Scored, data: Mapping[str, torch.Tensor]) -> Draws:
         """Missing values drawn given the latents; the others as they are."""

@@ -135,12 +135,23 @@ def _covariates(representation: Representation, data: Any) -> dict[str, Any] | N
 
 
 def _between(start: torch.Tensor, end: torch.Tensor, fraction: torch.Tensor, kind: str) -> torch.Tensor:
-    """A point between vectors, along the last axis; spherical where they are neither parallel nor opposite."""
+    """A point between vectors, along the last axis; spherical where they span a plane.
+
+    The direction goes at an even pace along the great circle, the length from one to the other: White's formula with
+    the vectors themselves in it passes far outside of both where they point nearly opposite ways.
+    """
     straight = start + fraction * (end - start)
     if kind == LINEAR:
         return straight
-    cosine = torch.nn.functional.cosine_similarity(start, end, dim=-1).clamp(-1.0, 1.0)
-    angle = torch.acos(cosine).unsqueeze(-1)
+    lengths = [_length(one) for one in (start, end)]
+    units = [one / length for one, length in zip((start, end), lengths, strict=True)]
+    # the arc cosine loses half of the digits near both ends
+    angle = 2 * torch.atan2(_length(units[1] - units[0]), _length(units[1] + units[0]))
     sine = torch.sin(angle)
-    curved = (torch.sin((1 - fraction) * angle) * start + torch.sin(fraction * angle) * end) / sine
-    return torch.where(sine > NEARLY_PARALLEL, curved, straight)
+    direction = (torch.sin((1 - fraction) * angle) * units[0] + torch.sin(fraction * angle) * units[1]) / sine
+    curved = (lengths[0] + fraction * (lengths[1] - lengths[0])) * direction
+    return torch.where((sine > NEARLY_PARALLEL) & (lengths[0] * lengths[1] > 0.0), curved, straight)
+
+
+def _length(vectors: torch.Tensor) -> torch.Tensor:
+    return torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)

@@ -56,7 +56,8 @@ def traverse(
 
     Returns:
         A tree with the groups mean: the likelihood's mean, dims (latent, step, *event without the row); latents: the
-        latents at each point. The coordinate of `latent` names the dimension, as "z[0]", that of `step` the prior's
+        latents at each point. All other latents stay at the centre, those of layers below too, so that a layer that the
+        data see only through another moves nothing. The coordinate of `latent` names the dimension, as "z[0]", that of `step` the prior's
         standard deviations from the centre. Latents are moved in unconstrained coordinates.
 
     Raises:

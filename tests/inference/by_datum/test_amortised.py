@@ -13,9 +13,9 @@ from tests.inference.by_datum.linear_gaussian import Exact, fit, rows
 X = rows(6)
 
 
-def read(fitted):
+def read(fitted, backend="auto"):
     with fitted.program.isolated(seed=0, num_threads=1), torch.no_grad():
-        return amortised_normals(fitted, DatumTarget(fitted.program))
+        return amortised_normals(fitted, DatumTarget(fitted.program, backend))
 
 
 def test_normals_are_read_exactly():
@@ -98,3 +98,28 @@ def test_latents_that_all_rows_share_are_held():
     prior = dist.Normal(torch.tensor(0.0, dtype=torch.float64), 1.0).log_prob(torch.tensor(0.0, dtype=torch.float64))
     ends = torch.stack([prior + dist.Normal(0.0, level).log_prob(x) for level in levels])
     assert bool(((value[0] > ends.min(0).values) & (value[0] < ends.max(0).values)).all())
+
+
+def test_a_weak_dependence_shows_in_single_precision_too():
+    """Log weights of hundreds of nats, and of one latent's mean a fifth of an sd that depends on the other."""
+
+    def model(x):
+        with pyro.plate("datum", len(x)):
+            a = pyro.sample("a", dist.Normal(torch.zeros(len(x)), 1.0))
+            b = pyro.sample("b", dist.Normal(a, 1.0))
+            pyro.sample("x", dist.Normal(b[..., None].expand(len(x), 300), 1.0).to_event(1), obs=x)
+
+    def guide(x, weight):
+        learnt = pyro.param("learnt", torch.tensor(1.0))
+        with pyro.plate("datum", len(x)):
+            a = pyro.sample("a", dist.Normal(learnt * x[:, 0], 0.8))
+            pyro.sample("b", dist.Normal(x.mean(1) + weight * a, 0.5))
+
+    x = torch.randn(8, 300, generator=torch.Generator().manual_seed(2))
+    names = []
+    for weight in (0.0, 0.1):
+        made = ppl.fit(
+            model, {"x": x}, guide=lambda x, w=weight: guide(x, w), max_steps=1, step_size=1e-12, backend="eager"
+        )
+        names.append(read(made, "eager")[1])
+    assert names == ["diagonal", OTHER]

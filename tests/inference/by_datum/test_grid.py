@@ -75,3 +75,25 @@ def test_three_latents_are_refused():
     program = build_program(three, {"x": torch.zeros(2, dtype=torch.float64)})
     with program.isolated(seed=0, num_threads=1), torch.no_grad(), pytest.raises(OptionError, match="3 latents"):
         grid_posteriors(DatumTarget(program), None, np.zeros((2, 2, 3)))
+
+
+def test_two_narrow_modes_that_coarse_points_see_one_of():
+    sd = 0.03
+
+    def squared(x):
+        with pyro.plate("datum", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(len(x), 2, dtype=x.dtype), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(torch.stack([z[..., 0] ** 2, z[..., 1]], -1), sd).to_event(1), obs=x)
+
+    x = torch.tensor([[1.3, 0.2], [1.1, -0.7], [1.7, 0.9]], dtype=torch.float64)
+    program = build_program(squared, {"x": x})
+    root, noise = np.sqrt(x[:, 0].numpy()), np.random.default_rng(1).normal(size=(400, 3, 2))
+    signs = np.where(np.arange(400) % 4, 1.0, -1.0)[:, None]  # points that are no mirror images
+    draws = np.stack([signs * (root + sd / (2.0 * root) * noise[..., 0]), x[:, 1].numpy() + sd * noise[..., 1]], -1)
+    with program.isolated(seed=0, num_threads=1), torch.no_grad():
+        found = grid_posteriors(DatumTarget(program), None, draws)
+    other = torch.distributions.Normal(0.0, np.sqrt(1.0 + sd**2)).log_prob(x[:, 1]).numpy()
+    density = np.log(2.0) - 0.5 * root**2 - 0.5 * np.log(2.0 * np.pi) - np.log(2.0 * root) + other
+    # each mode is half of it; what is wanted is Laplace's approximation, off by the order of the variance
+    assert np.allclose(found.log_evidence, density, atol=0.01)
+    assert np.allclose(found.mean[:, 0], 0.0, atol=0.01)

@@ -37,6 +37,12 @@ def with_heavy_tails(x):
         pyro.sample("x", dist.Normal(z, 0.7).to_event(1), obs=x)
 
 
+def local_model(x):
+    with pyro.plate("datum", len(x)):
+        z = pyro.sample("z", dist.Normal(torch.zeros(len(x), UNITS), 1.0).to_event(1))
+        pyro.sample("x", dist.Normal(z, 0.7).to_event(1), obs=x)
+
+
 def local_guide(x):
     with pyro.plate("datum", len(x)):
         pyro.sample("z", dist.Normal(0.4 * x, 0.6).to_event(1))
@@ -110,6 +116,25 @@ def test_the_objective_is_what_it_says(program, beta, free_bits, weight):
         wanted = parts.reconstruction - parts.others - weight * beta * floor.sum()
         torch.testing.assert_close(-estimator.combine(terms), wanted, rtol=1e-10, atol=0.0)
     assert estimator.is_elbo == (beta == 1.0 and not free_bits)
+
+
+def test_a_plate_of_features_inside_that_of_the_rows_leaves_latents_local(program):
+    def in_two_plates(x):
+        with pyro.plate("datum", len(x), dim=-2):
+            z = pyro.sample("z", dist.Normal(torch.zeros(len(x), 1, UNITS), 1.0).to_event(1))
+            with pyro.plate("feature", UNITS, dim=-1):
+                pyro.sample("x", dist.Normal(z.squeeze(-2), 0.7), obs=x)
+
+    def q(x):
+        with pyro.plate("datum", len(x), dim=-2):
+            pyro.sample("z", dist.Normal(0.4 * x.unsqueeze(-2), 0.6).to_event(1))
+
+    x = program.arguments.named()["x"]
+    inner, flat = build_program(in_two_plates, {"x": x}), build_program(local_model, {"x": x})
+    with program.isolated(seed=0), torch.no_grad():
+        found, wanted = (WeightedKl(2.0).particle(p, g) for p, g in ((inner, q), (flat, local_guide)))
+    assert len(found["divergence"]) == UNITS
+    torch.testing.assert_close(found["divergence"], wanted["divergence"], rtol=1e-10, atol=0.0)
 
 
 def test_units_below_their_free_bits_get_no_gradient(program):

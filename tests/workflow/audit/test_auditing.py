@@ -184,6 +184,8 @@ def test_wrong_input_is_refused():
         audit("fit")
     with pytest.raises(DataError):
         audit(fit, {"x": torch.full((5, NUM_FEATURES), math.nan, dtype=torch.float64)}, mcmc=False)
+    with pytest.raises(DataError, match="at least two"):
+        audit(fit, {"x": torch.zeros(1, NUM_FEATURES, dtype=torch.float64)}, mcmc=False)
     with pytest.raises(DataError):
         audit(fit, {"y": torch.zeros(5, NUM_FEATURES)}, mcmc=False)
 
@@ -204,3 +206,64 @@ def test_models_without_rows_are_refused():
     fit = ppl.fit(model, {"x": torch.zeros(20)}, guide="normal", max_steps=5, backend="eager", seed=1)
     with pytest.raises(ModelError, match="latent"):
         audit(fit, mcmc=False)
+
+
+def test_what_the_model_masks_is_not_taken_for_data():
+    """Placeholders of 9 stand where nothing was observed; the posterior is exact for what was."""
+    seen = torch.rand(150, NUM_FEATURES, generator=torch.Generator().manual_seed(5)) < 0.7
+    x = made(make_guide(), num_rows=150).program.arguments.named()["x"]
+
+    def model(x, seen):
+        with pyro.plate("datum", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(len(x), NUM_UNITS), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z @ WEIGHTS.T, SIGMA).mask(seen > 0).to_event(1), obs=x)
+
+    def guide(x, seen):
+        scale = pyro.param("scale", torch.tensor(1.0, dtype=torch.float64))
+        precision = torch.eye(NUM_UNITS) + torch.einsum("nd,di,dj->nij", seen, WEIGHTS, WEIGHTS) / SIGMA**2
+        covariance = torch.linalg.inv(precision)
+        mean = torch.einsum("nij,nj->ni", covariance, (x * seen) @ WEIGHTS) / SIGMA**2
+        with pyro.plate("datum", len(x)):
+            pyro.sample("z", dist.MultivariateNormal(mean, scale_tril=scale * torch.linalg.cholesky(covariance)))
+
+    data = {"x": torch.where(seen, x, 9.0), "seen": seen.double()}
+    fit = ppl.fit(model, data, guide=guide, max_steps=1, step_size=1e-12, backend="eager", seed=1)
+    checks = named(audit(fit, num_rows=3, mcmc=False, num_simulations=20, seed=1))
+    assert checks["predictive calibration"].passed is True
+    assert checks["generated features"].passed is None
+    assert "masks" in checks["generated features"].detail
+
+
+def shared_scale(kind):
+    """An exact q(z | x, scale), and a scale that all rows share; or a discrete latent of each row."""
+    x = torch.randn(60, 1, generator=torch.Generator().manual_seed(7))
+
+    def model(x):
+        scale = pyro.sample("scale", dist.LogNormal(torch.tensor(0.0), 0.1))
+        with pyro.plate("datum", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(len(x)), 1.0))
+            if kind == "discrete":
+                z = z + pyro.sample("k", dist.Bernoulli(torch.full((len(x),), 0.5)))
+            pyro.sample("x", dist.Normal(z[..., None], scale).to_event(1), obs=x)
+
+    def guide(x):
+        loc = pyro.param("loc", torch.tensor(0.0))
+        scale = pyro.sample("scale", dist.LogNormal(loc, 0.1))
+        variance = scale**2 / (1.0 + scale**2)
+        with pyro.plate("datum", len(x)):
+            pyro.sample("z", dist.Normal(x[:, 0] / (1.0 + scale**2), variance.sqrt()))
+            if kind == "discrete":
+                pyro.sample("k", dist.Bernoulli(torch.full((len(x),), 0.5)))
+
+    return ppl.fit(model, {"x": x}, guide=guide, max_steps=1, step_size=1e-12, backend="eager", seed=1)
+
+
+def test_what_is_held_is_said():
+    found = audit(shared_scale("continuous"), num_rows=10, num_simulations=20, mcmc=False, seed=1)
+    assert "scale" in found.config["held"]
+    assert "held" in repr(found)
+
+
+def test_a_discrete_latent_is_refused():
+    with pytest.raises(ModelError, match="discrete"):
+        audit(shared_scale("discrete"), mcmc=False)

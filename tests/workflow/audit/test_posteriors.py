@@ -112,3 +112,22 @@ def test_users_mistakes():
     alone = ppl.fit(no_plate, {"x": torch.tensor(0.0)}, guide="normal", max_steps=1, backend="eager", seed=0)
     with pytest.raises(ModelError, match="plate"):
         audit_posteriors(alone)
+
+
+def test_a_row_that_is_impossible_leaves_the_others_alone():
+    def model(x):
+        with pyro.plate("datum", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(len(x), dtype=x.dtype), 1.0))
+            pyro.sample("x", dist.Uniform(torch.tanh(z) - 2.0, torch.tanh(z) + 2.0, validate_args=False), obs=x)
+
+    def guide(x):
+        width = pyro.param("width", torch.tensor(1.0, dtype=torch.float64))
+        with pyro.plate("datum", len(x)):
+            pyro.sample("z", dist.Normal(torch.zeros_like(x), width))
+
+    x = torch.tensor([0.1, 50.0], dtype=torch.float64)
+    made = ppl.fit(model, {"x": x[:1]}, guide=guide, max_steps=1, step_size=1e-12, backend="eager", seed=0)
+    found = audit_posteriors(made, {"x": x}, seed=1, **{**SMALL, "num_draws": 40})
+    assert np.isfinite(found.log_evidence.value[0])
+    assert not np.isfinite(found.log_evidence.value[1])
+    assert not found.reliable[1]

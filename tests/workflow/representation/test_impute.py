@@ -121,6 +121,38 @@ def test_a_wrong_encoder_is_mended_by_the_adaptive_steps_and_flagged_without(exa
     assert tree["health"]["acceptance_guide"].values[missing.any(1)].max() < 0.5
 
 
+def test_proposals_of_a_guide_that_draws_unconstrained_values_are_taken():
+    """A positive latent: the guide draws its logarithm, and its density at a given value is that of the logarithm."""
+    loadings = torch.tensor([1.0, 0.5, -1.0], dtype=torch.float64)
+
+    def model(x):
+        with pyro.plate("datum", len(x)):
+            z = pyro.sample("z", dist.Gamma(torch.full((len(x),), 3.0).to(x), 1.0))
+            pyro.sample("x", dist.Normal(z[:, None] * loadings, 0.7).to_event(1), obs=x)
+
+    def guide(x):
+        """Not far from the posterior, so that most proposals are taken."""
+        scale = pyro.param("scale", torch.tensor(0.3, dtype=torch.float64))
+        centre = (x @ loadings / (loadings @ loadings)).clamp(min=0.5)
+        with pyro.plate("datum", len(x)):
+            free = pyro.sample("z_unconstrained", dist.Normal(centre.log(), scale), infer={"is_auxiliary": True})
+            pyro.sample("z", dist.Delta(free.exp(), log_density=-free))
+
+    rng = np.random.default_rng(0)
+    x = rng.gamma(3.0, 1.0, 12)[:, None] * loadings.numpy() + 0.7 * rng.normal(size=(12, 3))
+    rows = x.copy()
+    rows[:, 1] = np.nan
+    tree = impute(fitted(model, guide, {"x": x}), {"x": rows}, num_steps=200, num_draws=16, walk=False, seed=1)
+    assert tree["health"]["acceptance_guide"].values.min() > 0.2
+    z = np.linspace(1e-4, 30.0, 4_001)
+    at = z[:, None, None] * loadings.numpy()[[0, 2]]
+    log_p = 2 * np.log(z)[:, None] - z[:, None] - ((x[:, [0, 2]] - at) ** 2).sum(-1) / (2 * 0.49)
+    weight = np.exp(log_p - log_p.max(0))
+    wanted = 0.5 * (weight * z[:, None]).sum(0) / weight.sum(0)
+    error = (tree["mean"]["x"].values[:, 1] - wanted) / tree["mean_error"]["x"].values[:, 1]
+    assert np.abs(error).max() < 4.5
+
+
 def test_binary_images_and_counts(images_fit, counts_fit):
     x = image_rows(4, seed=8).numpy()
     x[:, 4:] = np.nan

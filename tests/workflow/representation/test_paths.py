@@ -32,6 +32,20 @@ def test_linear_and_spherical_ways_between_latents(exact, exact_fit):
     assert np.abs(opposite[1]).max() < 1e-12
 
 
+def test_a_spherical_way_keeps_to_the_lengths_of_its_ends(exact_fit):
+    """The plain formula is 8.7 long halfway between lengths of 0.5 and 2 at 170 degrees."""
+    angle = np.deg2rad([170.0, 179.99, 90.0])
+    start = 0.5 * np.stack([np.ones(3), np.zeros(3)], -1)
+    end = 2.0 * np.stack([np.cos(angle), np.sin(angle)], -1)
+    start[2] = 0.0  # no direction: the straight line
+    way = interpolate(exact_fit, {"z": start}, {"z": end}, num_steps=5)["posterior"]["z"].values[0, 0]
+    t = np.linspace(0, 1, 5)
+    np.testing.assert_allclose(np.linalg.norm(way[:, :2], axis=-1), np.stack([0.5 + 1.5 * t] * 2, -1), rtol=1e-9)
+    turned = np.arctan2(way[:, :2, 1], way[:, :2, 0])
+    np.testing.assert_allclose(turned, t[:, None] * angle[:2], atol=1e-9)
+    np.testing.assert_allclose(way[:, 2], t[:, None] * end[2], atol=1e-12)
+
+
 def test_ends_that_are_data_keep_their_uncertainty(exact, exact_fit):
     x = exact.draw(4, 6)
     tree = interpolate(exact_fit, x[:2], x[2:], num_steps=3, kind="linear", num_draws=400)
