@@ -34,14 +34,20 @@ class Check:
         return {True: "pass", False: "FAIL", None: "?"}[self.passed]
 
     @property
+    def held_against(self) -> str:
+        """The limit as text; empty where nothing was held against it, or there is none."""
+        return "" if math.isnan(self.value) or math.isnan(self.limit) else plain_number(self.limit)
+
+    @property
     def measured(self) -> str:
         """The value with its Monte Carlo error, as text."""
         value = "not measured" if math.isnan(self.value) else plain_number(self.value)
         return value if math.isnan(self.mcse) else f"{value} ± {self.mcse:.2g}"
 
     def __str__(self) -> str:
+        limit = self.held_against
         parts = [
-            f"{self.mark:<4} {self.name}: {self.measured} (limit {plain_number(self.limit)})",
+            f"{self.mark:<4} {self.name}: {self.measured}" + (f" (limit {limit})" if limit else ""),
             self.detail,
             self.advice,
         ]
@@ -61,7 +67,8 @@ def plain_number(value: float) -> str:
 
 def check_lines(checks: Sequence[Check]) -> list[str]:
     """One line for each check, its columns below one another."""
-    rows = [(check.mark, check.name, check.measured, f"limit {plain_number(check.limit)}") for check in checks]
+    limits = [f"limit {check.held_against}" if check.held_against else "" for check in checks]
+    rows = [(check.mark, check.name, check.measured, limit) for check, limit in zip(checks, limits, strict=True)]
     widths = [max((len(row[column]) for row in rows), default=0) for column in range(4)]
     return [
         f"  {'  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))}  {check.detail}".rstrip()
@@ -71,7 +78,7 @@ def check_lines(checks: Sequence[Check]) -> list[str]:
 
 def check_html(checks: Sequence[Check]) -> str:
     """An HTML table of checks, escaped."""
-    cells = [(c.mark, c.name, c.measured, plain_number(c.limit), c.detail, c.advice) for c in checks]
+    cells = [(c.mark, c.name, c.measured, c.held_against, c.detail, c.advice) for c in checks]
     header = "".join(f"<th>{name}</th>" for name in ("", "check", "value", "limit", "detail", "advice"))
     rows = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in cells)
     return f"<table><tr>{header}</tr>{rows}</table>"

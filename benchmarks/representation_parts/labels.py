@@ -15,9 +15,10 @@ from ppl_models.autoencoders import SemiSupervisedVAE
 
 SEEDS = (1, 2, 3, 4, 5)
 NUM_LABELS, NUM_CLASSES = 100, 10
-LATENT_DIM, WIDTH = 10, 128
-ALPHA = 5.0
-MAX_EPOCHS, CLASSIFIER_STEPS = 100, 500
+LATENT_DIM, WIDTH = 3, 128
+ALPHA = 50.0
+"""Both by validation accuracy at a seed that is none of these: with ten latents the digits' classes are styles."""
+MAX_EPOCHS, CLASSIFIER_STEPS = 150, 500
 PLAIN = "classifier alone"
 UNLABELLED = -1
 

@@ -16,12 +16,11 @@ from guides.networks import MLP
 from ppl_models import autoencoders, datasets
 
 SEEDS = (1, 2, 3)
-LATENT_DIM, TOP_DIM, WIDTH = 20, 10, 200
+LATENT_DIM, TOP_DIM, WIDTH = 32, 16, 200
 MAX_EPOCHS, PATIENCE, WARMUP = 200, 25, 20
-NUM_IMPORTANCE = 500
+NUM_IMPORTANCE = 2_000
 """Weights in the logarithm of the test log likelihood."""
-TEST_DRAWS = 5_000
-NUM_TEST = 500
+NUM_TEST = 250
 
 
 @dataclass(frozen=True)

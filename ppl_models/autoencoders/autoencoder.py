@@ -22,7 +22,7 @@ class Autoencoder(nn.Module):
     """Parts and checks that the models share; `VAE` documents the arguments.
 
     Args:
-        decoder: maps latents to what the likelihood needs, (..., num_outputs).
+        decoder: maps latents to the likelihood's outputs, (..., num_outputs).
         latent_dim: how many latents the prior has.
         likelihood: a name in `LIKELIHOODS`, or an instance.
         num_features: length of one row of the data.

@@ -17,8 +17,8 @@ class ConditionalVAE(Autoencoder):
     """z_n ~ p(z), x_n ~ likelihood(decoder(z_n, c_n)): latents for what labels or covariates c leave open.
 
     Args:
-        decoder: maps latents and covariates, side by side in one vector (..., latent_dim + num_covariates), to what the
-            likelihood needs, (..., num_outputs).
+        decoder: maps latents and covariates, side by side in one vector (..., latent_dim + num_covariates), to the
+            likelihood's outputs, (..., num_outputs), as many as for `VAE`.
         latent_dim: how many latents a row has.
         num_classes: where c are labels: how many there are; each becomes a vector of zeros and a one, so that
             num_covariates is num_classes. None where c are covariates.

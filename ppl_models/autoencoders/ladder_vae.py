@@ -18,10 +18,11 @@ class LadderVAE(Autoencoder):
     that part, so the guide is a method: `ppl.fit(ladder, {"x": x}, guide=ladder.guide)`.
 
     Args:
-        decoder: maps z1 (..., latent_dims[0]) to what the likelihood needs, (..., num_outputs).
+        decoder: maps z1 (..., latent_dims[0]) to the likelihood's outputs, (..., num_outputs), as many as for `VAE`.
         latent_dims: how many latents a row has nearest the data (z1), and above (z2).
         top_down: p(z1 | z2): maps z2 (..., latent_dims[1]) to a Pyro distribution with independent normal coordinates,
-            event shape (latent_dims[0],), as `nn.Sequential(network, NormalHead(width, latent_dims[0]))`.
+            event shape (latent_dims[0],), as `nn.Sequential(network, NormalHead(width, latent_dims[0]))` with
+            `guides.amortization.NormalHead`.
         bottom_up: maps rows (..., num_features) to features (..., width).
         message: what the features say about z1: maps them to a distribution as `top_down` does.
         posterior: q(z2 | x): maps the features to a Pyro distribution of event shape (latent_dims[1],), as

@@ -35,7 +35,8 @@ class SemiSupervisedVAE(Autoencoder):
     same objective in expectation, with more noise.
 
     Args:
-        decoder: maps latents and labels, side by side (..., latent_dim + num_classes), to what the likelihood needs.
+        decoder: maps latents and labels, side by side (..., latent_dim + num_classes), to the likelihood's outputs,
+            (..., num_outputs), as many as for `VAE`.
         latent_dim: how many latents a row has.
         num_classes: how many labels there are.
         classifier: maps rows (..., num_features) to logits of q(y | x), shape (..., num_classes).

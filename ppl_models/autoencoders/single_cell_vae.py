@@ -26,7 +26,7 @@ class SingleCellVAE(Autoencoder):
     Poisson for comparison.
 
     Args:
-        decoder: maps latents (..., latent_dim) to logits of the genes' shares, (..., num_features).
+        decoder: maps latents (..., latent_dim) to logits of the genes' shares, (..., num_features): one for each gene.
         latent_dim: how many latents a cell has.
         num_features: how many genes.
         counts: "negative_binomial" or "poisson".

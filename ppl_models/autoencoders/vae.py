@@ -16,14 +16,16 @@ class VAE(Autoencoder):
     `posterior` is given.
 
     Args:
-        decoder: maps latents (..., latent_dim) to what the likelihood needs, (..., num_outputs).
+        decoder: maps latents (..., latent_dim) to (..., num_outputs): one output for each feature; two with
+            Gaussian(scale="output"); num_levels with Categorical. `likelihood.num_outputs` is the number.
         latent_dim: how many latents a row has.
         likelihood: a name in `LIKELIHOODS`, or an instance.
         num_features: length of one row of the data; a likelihood given by its name needs it.
         likelihood_options: of the likelihood of that name, as {"num_levels": 17} of "categorical".
         prior: p(z), a `Prior` of `latent_dim`; a standard normal by default.
         posterior: q(z | x) for `guide`: maps rows (..., num_features) to a Pyro distribution of event shape
-            (latent_dim,), as `nn.Sequential(encoder, NormalHead(width, latent_dim))`.
+            (latent_dim,), as `nn.Sequential(encoder, NormalHead(width, latent_dim))` with
+            `guides.amortization.NormalHead`.
 
     Raises:
         OptionError, UnknownNameError: the parts do not go together.

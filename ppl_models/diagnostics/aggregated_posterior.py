@@ -11,12 +11,15 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import ks_2samp
 
 from ppl_models.checks import Check
-from ppl_models.diagnostics.classifier import check_classifier
+from ppl_models.diagnostics.classifier import auc_limit, check_classifier
+from ppl_models.diagnostics.moments import RESOLUTION
 from ppl_models.errors import DataError
 
 NAME = "aggregated posterior"
 ADVICE = "a learned prior (VampPrior, flow), or fewer units; generate from the aggregated posterior meanwhile"
 FEWEST = 100
+MARGIN = 1.5
+"""Of a squared error that comes from ten splits."""
 
 Float64Array = NDArray[np.float64]
 
@@ -89,7 +92,7 @@ def aggregated_posterior(
 
 def _told_apart(latents: Float64Array, drawn: Float64Array, names: list[str], seed: int) -> Check:
     if min(len(latents), len(drawn)) < FEWEST:
-        limit, detail = math.nan, f"not measured: {len(latents)} rows, needs at least {FEWEST}"
+        limit, detail = auc_limit(latents.shape[1]), f"not measured: {len(latents)} rows, needs at least {FEWEST}"
         return Check(NAME, math.nan, limit, None, "more rows", detail=detail)
     quarter = len(drawn) // 4
     chains = drawn[: 4 * quarter].reshape(4, quarter, -1)
@@ -100,9 +103,22 @@ def _told_apart(latents: Float64Array, drawn: Float64Array, names: list[str], se
     found = check_classifier(trees[0], trees[1], seed=seed)
     advice = ADVICE if found.passed is False else "more rows" if found.passed is None else ""
     detail = found.detail.replace("the baseline's own halves", "halves of the prior's draws")
+    if found.passed is None and found.value <= 0.5 + RESOLUTION * found.mcse:
+        detail += f"; about {_rows_to_resolve(found, len(latents), len(drawn)):,} rows would tell"
     return replace(
         found, name=NAME, advice=advice, detail=detail.replace("the fit away", "the aggregated posterior away")
     )
+
+
+def _rows_to_resolve(found: Check, num_rows: int, num_prior: int) -> int:
+    """Rows at which chance stays within the limit: squared errors go with 1 / rows + 1 / prior draws.
+
+    The prior is taken to have as many draws as there are rows, where there are more rows.
+    """
+    unit = MARGIN * found.mcse**2 / (1.0 / num_rows + 1.0 / num_prior)
+    wanted = ((found.limit - 0.5) / RESOLUTION) ** 2 / unit - 1.0 / num_prior
+    rows = 1.0 / wanted if wanted > 1.0 / num_prior else 2.0 / (wanted + 1.0 / num_prior)
+    return 100 * math.ceil(rows / 100.0)
 
 
 def _normal_kl(latents: Float64Array, drawn: Float64Array) -> float:

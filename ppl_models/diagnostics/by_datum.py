@@ -1,14 +1,16 @@
 """k-hat of each datum: whose local latents a guide misses, where one weight for everything would hide it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm, poisson
 
 from ppl_models.checks import Check
-from ppl_models.diagnostics.khat import MIN_DRAWS
+from ppl_models.diagnostics.khat import MIN_DRAWS, nearly_constant
 from ppl_models.diagnostics.pareto_columns import khat_columns
 from ppl_models.diagnostics.sample_size import khat_limit
 from ppl_models.errors import DataError
@@ -17,6 +19,7 @@ from ppl_models.inference.pareto_tail import PRIOR_DRAWS, tail_length
 NAME = "k-hat by datum"
 CHANCE = 0.01
 """How often chance alone may be taken for a fault, by the largest of all and by the number beyond the limit."""
+CONSTANT = "have nearly constant weights, where k-hat says nothing"
 NUM_NAMED = 5
 NORMAL_MAD = 1.4826
 """Sds of a normal in its median absolute deviation."""
@@ -30,14 +33,16 @@ def khat_by_datum(log_ratio: ArrayLike) -> NDArray[np.float64]:
         log_ratio: log p - log q in nats of each datum's part, shape (draw, datum); at least 100 draws.
 
     Returns:
-        k-hat (unitless), shape (datum,); NaN where a datum's ratios hold NaN or +inf, or nothing but -inf.
+        k-hat (unitless), shape (datum,); NaN where a datum's ratios hold NaN or +inf, or nothing but -inf; 0 where
+        weights are nearly constant, as `nearly_constant` says.
 
     Raises:
         DataError: wrong shape, or fewer than 100 draws.
 
     Vehtari, Simpson, Gelman, Yao and Gabry (2024), Pareto smoothed importance sampling, JMLR 25(72).
     """
-    return khat_columns(log_ratio)
+    khat = khat_columns(log_ratio)
+    return np.where(nearly_constant(log_ratio), 0.0, khat)
 
 
 def check_khat_by_datum(log_ratio: ArrayLike, labels: Sequence[str], *, where: str = "") -> Check:
@@ -64,7 +69,8 @@ def check_khat_by_datum(log_ratio: ArrayLike, labels: Sequence[str], *, where: s
         detail = f"not measured: {len(ratios)} draws, needs at least {MIN_DRAWS}"
         return Check(name, math.nan, khat_limit(MIN_DRAWS), None, "draw more", detail=detail)
     advice = "a guide that is wider, or depends on more, for these data; not one width for all of them"
-    return check_largest_khat(name, khat_by_datum(ratios), labels, len(ratios), advice)
+    excused = {CONSTANT: nearly_constant(ratios)}
+    return check_largest_khat(name, khat_by_datum(ratios), labels, len(ratios), advice, excused=excused)
 
 
 def check_largest_khat(
@@ -75,6 +81,8 @@ def check_largest_khat(
     advice: str,
     *,
     relative_efficiency: float = 1.0,
+    excused: Mapping[str, NDArray[np.bool_]] | None = None,
+    more_draws: str = "raise num_draws",
 ) -> Check:
     """Judge many k-hats by the largest, and by how many are beyond the limit, against what chance gives.
 
@@ -91,11 +99,22 @@ def check_largest_khat(
         num_draws: behind each k-hat.
         advice: what to do about a failure.
         relative_efficiency: effective draws of each draw.
+        excused: data that count as within the limit whatever their k-hat, shape (datum,), by the reason, as a verb.
+        more_draws: what to do where chance gives as much.
 
     Returns:
         The check; its value is the largest k-hat, its error that of the one fit.
     """
     limit = khat_limit(num_draws)
+    if excused and any(where.any() for where in excused.values()):
+        rest = ~np.any(list(excused.values()), axis=0)
+        kept = [label for label, here in zip(labels, rest, strict=True) if here]
+        options: Any = {"relative_efficiency": relative_efficiency, "more_draws": more_draws}
+        parts = [f"{int(where.sum()):,} of {khat.size:,} {reason}" for reason, where in excused.items() if where.any()]
+        if not kept:
+            return Check(name, 0.0, limit, True, "", detail="; ".join(parts))
+        found = check_largest_khat(name, khat[rest], kept, num_draws, advice, **options)
+        return replace(found, detail="; ".join((found.detail, *parts)))
     known = ~np.isnan(khat)
     if not known.any():
         reason = "no datum" if not khat.size else "the log ratios of every datum hold NaN or infinities, or ties"
@@ -109,7 +128,7 @@ def check_largest_khat(
     if beyond and (largest > by_largest or typical > limit or beyond > poisson.isf(CHANCE, expected)):
         return Check(name, largest, limit, False, advice, mcse, detail)
     if beyond:
-        return Check(name, largest, limit, None, "raise num_draws", mcse, f"{detail}: no more than chance gives")
+        return Check(name, largest, limit, None, more_draws, mcse, f"{detail}: no more than chance gives")
     if number < khat.size:
         return Check(name, largest, limit, None, "find the data whose density is not finite", mcse, detail)
     return Check(name, largest, limit, True, "", mcse, detail)

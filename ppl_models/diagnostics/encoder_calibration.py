@@ -43,8 +43,12 @@ class EncoderRanks:
         """Whether all ranks are uniform."""
         found = check_sbc(self.ranks, self.num_draws, self.labels, false_alarm_rate=self.false_alarm_rate)
         advice = ADVICE if found.passed is False else found.advice
-        units = f"; {self._units()}" if found.passed is False else ""
+        units = f"; {self._units()}" if found.passed is False and not self._worst_is_unit else ""
         return replace(found, name=NAME, advice=advice, detail=f"{found.detail}{units}; {SCOPE}")
+
+    @property
+    def _worst_is_unit(self) -> bool:
+        return int(np.argmin(sbc_p_values(self.ranks, self.num_draws))) < self.num_units
 
     def _units(self) -> str:
         """What is the matter with the unit that is furthest from uniform: of a density's ranks that is hard to tell."""

@@ -15,6 +15,8 @@ MIN_DRAWS = 100
 ADVISED_DRAWS = 10_000
 KHAT_GOOD = 0.5
 ROUNDING = 1e-6  # nats; weights this equal are those of the posterior itself
+NEARLY_CONSTANT = 0.99
+"""Of `relative_ess`: from here on k-hat says nothing of weights."""
 TOO_NEAR = "too near its limit to tell"
 
 Float64Array = NDArray[np.float64]
@@ -66,6 +68,30 @@ def psis_weights(log_ratio: ArrayLike) -> tuple[Float64Array, float]:
     return weights, khat
 
 
+def relative_ess(log_ratio: ArrayLike) -> Float64Array:
+    """Effective share of draws under their raw normalised weights w: 1 / (S sum w^2).
+
+    k-hat is the shape of the tail whatever its scale: weights between 0.99 and 1.02 may have one of 2. Yet where this
+    share is 0.99 or more, weighting moves no mean by more than a tenth of a sd, by Cauchy and Schwarz: |sum w h -
+    mean h| <= sd(h) sqrt(S sum w^2 - 1). One large weight among constant ones brings the share down.
+
+    Args:
+        log_ratio: log p - log q in nats, shape (draw, ...).
+
+    Returns:
+        Between 0 and 1, shape (...); NaN where a ratio is NaN or +inf, or all are -inf.
+    """
+    ratios = np.asarray(log_ratio, dtype=float)
+    with np.errstate(invalid="ignore"):
+        weights = np.exp(ratios - ratios.max(axis=0))
+        return weights.sum(axis=0) ** 2 / (weights**2).sum(axis=0) / len(ratios)
+
+
+def nearly_constant(log_ratio: ArrayLike) -> NDArray[np.bool_]:
+    """Whether weights are so nearly constant that k-hat says nothing of them, shape (...) of ratios (draw, ...)."""
+    return relative_ess(log_ratio) >= NEARLY_CONSTANT
+
+
 def check_khat(log_ratio: ArrayLike, *, num_bootstrap: int = 40, seed: int = 0) -> Check:
     """Judge the importance ratios of a fit by their Pareto tail.
 
@@ -79,6 +105,7 @@ def check_khat(log_ratio: ArrayLike, *, num_bootstrap: int = 40, seed: int = 0) 
         The check. `passed` is None where k-hat is within its limit by less than its own error, and, with a value of
         NaN, where it is not measured: fewer than 100 draws, NaN or +inf ratios, or ratios that are all -inf. Ratios
         that are all equal pass: the guide is the posterior, unless it is a point estimate, whose k-hat means nothing.
+        Nearly constant weights count as those of a k-hat of 0 where that of the fit is not within the limit.
 
     Raises:
         DataError: the ratios are not one-dimensional.
@@ -91,11 +118,15 @@ def check_khat(log_ratio: ArrayLike, *, num_bootstrap: int = 40, seed: int = 0) 
         khat = pareto_khat(ratios)
     except DataError as error:
         return Check("k-hat", math.nan, limit, None, "find the draws whose density is not finite", detail=str(error))
+    if not khat <= limit and nearly_constant(ratios):
+        return Check("k-hat", 0.0, limit, True, "", detail=f"{ratios.size:,} draws, {_constant(ratios, khat)}")
     if math.isnan(khat):
         return Check("k-hat", khat, limit, None, "draw more", detail="ties among the largest log ratios")
     mcse = _bootstrap_error(ratios, num_bootstrap, seed) if math.isfinite(khat) else math.nan
     detail = _detail(ratios, khat)
     if khat <= limit < khat + mcse:
+        if nearly_constant(ratios):
+            return Check("k-hat", khat, limit, True, "", mcse, f"{detail}, {_constant(ratios, khat)}")
         return Check("k-hat", khat, limit, None, "raise num_draws", mcse, f"{detail}, {TOO_NEAR}")
     return Check("k-hat", khat, limit, khat <= limit, _advice(khat, limit), mcse, detail)
 
@@ -153,6 +184,11 @@ def _bootstrap_error(ratios: Float64Array, num_bootstrap: int, seed: int) -> flo
     khats = np.array([psis_weights(ratio)[1] for ratio in resampled if np.isfinite(ratio).any()])
     khats = khats[np.isfinite(khats)]
     return float(khats.std(ddof=1)) if khats.size > 1 else math.nan
+
+
+def _constant(ratios: Float64Array, khat: float) -> str:
+    share = f"the weights are nearly constant (effective share {100.0 * float(relative_ess(ratios)):.1f} %)"
+    return f"{share}, where k-hat, {khat:.2f} by the fit, says nothing"
 
 
 def _advice(khat: float, limit: float) -> str:

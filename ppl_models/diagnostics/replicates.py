@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ppl_models.checks import Check
-from ppl_models.diagnostics.khat import khat_limit, psis_weights
+from ppl_models.diagnostics.khat import khat_limit, nearly_constant, psis_weights
 
 Float64Array = NDArray[np.float64]
 
@@ -62,7 +62,7 @@ class Replicates:
     """Importance-weighted draws in independent replicates.
 
     Attributes:
-        khat: k-hat of all draws together.
+        khat: k-hat of all draws together; 0, here and below, where weights are nearly constant.
         khats: k-hat of each replicate, shape (replicate,).
         log_weights: Pareto-smoothed log weights of all draws, in order, shape (replicate * draw,).
         corrected: moments by these weights.
@@ -115,8 +115,8 @@ def replicates(values: Float64Array, log_ratio: Float64Array) -> Replicates:
     flat = np.full(num_draws, -math.log(num_draws))
     top = float(log_ratio.max())
     return Replicates(
-        khat=khat,
-        khats=np.array([found[1] for found in each]),
+        khat=0.0 if nearly_constant(log_ratio.reshape(-1)) else khat,
+        khats=np.where(nearly_constant(log_ratio.T), 0.0, [found[1] for found in each]),
         log_weights=weights,
         corrected=_widened(pooled, parts),
         raw=weighted_moments(values.reshape(-1, values.shape[-1]), flat),

@@ -253,8 +253,8 @@ def _unscaled(job: Job) -> str:
     if any(bool((scale != 1.0).any()) for scale in scales):
         return ""
     return (
-        "each batch stands for itself alone: the ELBO is one of a batch, and the prior of shared latents counts in every "
-        "one. Give max_epochs to train by epochs, with batches scaled to all rows"
+        "each batch stands for itself alone: the ELBO is one of a batch, and the prior of shared latents counts in "
+        "every one. Give max_epochs to train by epochs, with batches scaled to all rows"
     )
 
 

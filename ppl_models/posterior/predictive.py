@@ -91,9 +91,10 @@ def prior_draws(program: Program, num_draws: int, seed: int) -> tuple[dict[str, 
 
 def prior_tree(program: Program, labels: Labels, num_draws: int, seed: int, attrs: Mapping) -> xr.DataTree:
     """A tree with the groups `prior`, `prior_predictive`, `observed_data` and `constant_data`."""
+    complete = labels.of_program(program)
     prior, predictive = prior_draws(program, num_draws, seed)
     groups = {"prior": _one_chain(prior), "prior_predictive": _one_chain(predictive), **data_groups(program)}
-    return make_tree(groups, labels.of_program(program), attrs=attrs)
+    return make_tree(groups, complete, attrs=attrs)
 
 
 def extra_groups(

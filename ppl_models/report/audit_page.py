@@ -15,7 +15,7 @@ from ppl_models.workflow.audit.audit_result import Audit
 VETO, WEIGHT, NOTHING = "verdict", "weights", "no"
 DECIDES = {
     VETO: "must pass for a “trust”",
-    WEIGHT: "a typical row beyond its limit rejects",
+    WEIGHT: "a typical row beyond its limit rejects unless the gap is small",
     NOTHING: "evidence beside the verdict on q(z | x)",
 }
 COLUMNS = {

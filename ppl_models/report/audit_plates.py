@@ -23,7 +23,6 @@ from ppl_models.report.figures import (
 )
 from ppl_models.report.plates import Plate, plate
 from ppl_models.workflow.audit.audit_result import Audit
-from ppl_models.workflow.audit.auditing import NUM_GUIDE_DRAWS
 from ppl_models.workflow.representation.generate import generate
 from ppl_models.workflow.representation.reconstruct import reconstruct
 from ppl_models.workflow.representation.representation import representation_of
@@ -58,7 +57,7 @@ def posterior_plates(audit: Audit) -> list[Plate]:
     plates.append(
         plate(
             "k-hat, datum by datum",
-            khat_figure(table["khat"].to_numpy(), khat_limit(NUM_GUIDE_DRAWS)),
+            khat_figure(table["khat"].to_numpy(), khat_limit(audit.config["num_guide_draws"])),
             "The tail of each datum's importance weights. Draws below the line can be corrected by weighting; above it "
             "take MCMC.",
         )
@@ -174,10 +173,11 @@ def _traversals(audit: Audit) -> Figure | None:
     values = _mean(tree, _site(audit))
     if values is None:
         return None
-    units = [str(name) for name in _values(tree["mean"], "latent")]
+    latent, step, *_ = tree["mean"].to_dataset()[_site(audit)].dims
+    units = [str(name) for name in _values(tree["mean"], str(latent))]
     order = [units.index(name) for name in audit.units.table.index if name in units]
     rows = values.reshape(*values.shape[:2], -1)[order]
-    return traversal_figure(rows, [units[place] for place in order], _values(tree["mean"], "step"))
+    return traversal_figure(rows, [units[place] for place in order], _values(tree["mean"], str(step)))
 
 
 def _mean(tree: xr.DataTree, site: str) -> np.ndarray | None:

@@ -138,8 +138,8 @@ def worst_sd_ratio(verdict: Verdict) -> str:
 
 
 def limit_text(check: Check) -> str:
-    """The limit of a check, empty where it has none."""
-    return "" if math.isnan(check.limit) else f"{check.limit:.3g}"
+    """The limit of a check, empty where it has none or nothing was held against it."""
+    return "" if math.isnan(check.limit) or math.isnan(check.value) else f"{check.limit:.3g}"
 
 
 def _worst(verdict: Verdict, column: str, show: Callable[[float], str]) -> str:

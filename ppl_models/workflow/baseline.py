@@ -57,7 +57,8 @@ def sample(
         dtype: floating dtype of the log density.
         backend: what computes the log density: "auto", "native", "inductor" or "eager".
         coords: labels of the elements along each dim.
-        dims: names of a site's axes; plates name theirs.
+        dims: names of a site's axes; plates name theirs, with "_plate" after a name that is a site's or ArviZ's own
+            ("draw_plate").
         include: further groups: "log_likelihood", "posterior_predictive", "prior", "prior_predictive".
         progress: show one bar.
 

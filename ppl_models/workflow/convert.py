@@ -38,7 +38,8 @@ def to_datatree(
         prior: draws of the prior by site.
         posterior_predictive: draws of the data by site, as many as the posterior's.
         coords: labels of the elements along each dim.
-        dims: names of a site's axes.
+        dims: names of a site's axes, with "_plate" after a name that is a site's or ArviZ's own
+            ("draw_plate").
         by_chain: whether arrays are of shape (chain, draw, *event); else they are (draw, *event), one chain.
 
     Raises:

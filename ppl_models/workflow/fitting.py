@@ -142,7 +142,8 @@ def fit(
             Pyro's than `Trace_ELBO` and `TraceMeanField_ELBO`, other optimizers than Adam and ClippedAdam, with
             clipping and a torch schedule that is stepped once a step) is left to Pyro.
         coords: labels of the elements along each dim of the draws.
-        dims: names of a site's axes; plates name theirs.
+        dims: names of a site's axes; plates name theirs, with "_plate" after a name that is a site's or ArviZ's own
+            ("draw_plate").
         progress: show one bar, with the smoothed ELBO, or with the objectives of training and validation per row.
 
     Returns:

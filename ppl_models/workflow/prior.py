@@ -33,7 +33,8 @@ def sample_prior(
         seed: seed of the draws.
         dtype: floating dtype.
         coords: labels of the elements along each dim.
-        dims: names of a site's axes.
+        dims: names of a site's axes, with "_plate" after a name that is a site's or ArviZ's own
+            ("draw_plate").
 
     Returns:
         A tree with the groups prior, prior_predictive, observed_data and constant_data; dims chain = 1, draw, *event.

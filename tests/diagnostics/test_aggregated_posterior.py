@@ -67,3 +67,14 @@ def test_few_rows_are_no_pass():
 def test_wrong_shapes_are_refused():
     with pytest.raises(DataError, match="needs"):
         aggregated_posterior(np.zeros((5, 2)), np.zeros((5, 3)))
+
+
+def test_few_rows_have_no_limit_and_some_are_told_how_many_would_do():
+    none = aggregated_posterior(*samples(7, num_rows=50)).check
+    assert "limit" not in str(none)
+    some = aggregated_posterior(*samples(8, num_rows=180, num_prior=1_000)).check
+    assert some.passed is None
+    number = int(some.detail.split("about ")[1].split(" rows")[0].replace(",", ""))
+    assert 180 < number < 5_000
+    enough = [aggregated_posterior(*samples(seed, num_rows=3 * number, num_prior=3 * number)) for seed in range(3)]
+    assert sum(found.check.passed is True for found in enough) >= 2

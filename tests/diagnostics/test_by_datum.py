@@ -127,3 +127,12 @@ def test_too_little_to_measure(ratios):
 def test_bad_input_is_refused(ratios, labels):
     with pytest.raises(DataError):
         check_khat_by_datum(ratios, labels)
+
+
+def test_data_with_nearly_constant_weights_count_as_within_and_are_named():
+    ratios = 0.001 * np.random.default_rng(10).normal(size=(2_000, 5)) ** 3
+    ratios[7, 2] = math.log(200.0)
+    check = check_khat_by_datum(ratios, names(5))
+    assert "4 of 5 have nearly constant weights" in check.detail
+    assert "row[2]" in check.detail
+    assert (khat_by_datum(ratios)[[0, 1, 3, 4]] == 0.0).all()

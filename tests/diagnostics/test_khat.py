@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import norm
 
 from ppl_models.diagnostics import check_khat, khat_limit, pareto_khat, psis_weights
+from ppl_models.diagnostics.khat import relative_ess
 from ppl_models.errors import DataError
 
 NUM_DRAWS = 10_000
@@ -216,3 +217,38 @@ def test_too_near_the_limit_is_no_pass_and_no_failure():
     near = [check for check in found if check.passed is None]
     assert near
     assert all("too near" in check.detail and check.advice for check in near)
+
+
+def test_nearly_constant_weights_pass_whatever_their_tail():
+    """Log ratios of one shape on two scales."""
+    shape = np.random.default_rng(11).normal(size=NUM_DRAWS) ** 3
+    heavy, guarded = check_khat(shape), check_khat(0.01 * shape + 5.0)
+    assert heavy.passed is False
+    assert guarded.passed is True
+
+
+def test_large_khat_of_nearly_constant_weights_is_named():
+    ratios = np.zeros(NUM_DRAWS)
+    ratios[:400] = 1e-3 * np.random.default_rng(12).exponential(1.0, 400) ** 3
+    assert pareto_khat(ratios) > 0.7
+    found = check_khat(ratios)
+    assert (found.value, found.passed) == (0.0, True)
+    assert "nearly constant" in found.detail
+    assert f"{pareto_khat(ratios):.2f} by the fit" in found.detail
+
+
+def test_one_large_weight_among_constant_ones_is_not_guarded():
+    ratios = 1e-3 * np.random.default_rng(13).normal(size=NUM_DRAWS)
+    assert relative_ess(ratios) > 0.999
+    ratios[3] = math.log(1_000.0)
+    assert relative_ess(ratios) < 0.02
+    assert check_khat(ratios).passed is not True
+
+
+def test_effective_share_bounds_what_weights_move():
+    rng = np.random.default_rng(14)
+    ratios, values = 0.3 * rng.normal(size=(2_000, 50)), rng.normal(size=(2_000, 50))
+    weights = np.exp(ratios) / np.exp(ratios).sum(0)
+    moved = np.abs((weights * values).sum(0) - values.mean(0)) / values.std(0)
+    assert (moved <= np.sqrt(1.0 / relative_ess(ratios) - 1.0)).all()
+    assert np.isnan(relative_ess(np.array([0.0, math.nan])))

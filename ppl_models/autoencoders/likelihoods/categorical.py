@@ -12,7 +12,8 @@ from ppl_models.options import check_count
 class Categorical(Likelihood):
     """x_j ~ Categorical(softmax(outputs_j)) over the levels 0, 1, ..., num_levels - 1, as the ink levels of an image.
 
-    The decoder gives the logits of all levels of the first feature, then of the second, and so on. The order of the
+    The decoder gives num_levels outputs for each feature: the logits of all levels of the first feature, then of the
+    second, and so on, num_outputs = num_features * num_levels. The order of the
     levels has no part in the density; van den Oord et al. (2016), Pixel recurrent neural networks, section 3.4.
 
     Args:

@@ -16,7 +16,8 @@ class ContinuousBernoulli(Likelihood):
     """x_j ~ continuous Bernoulli, for grey values between zero and one, both included.
 
     Density proportional to λ^x (1 - λ)^(1 - x) with λ = sigmoid(outputs_j), and normalised: the Bernoulli's cross
-    entropy without the normaliser is no log density of greys.
+    entropy without the normaliser is no log density of greys. The decoder gives 1 output for each feature, its log
+    odds: num_outputs = num_features.
 
     Loaiza-Ganem and Cunningham (2019), The continuous Bernoulli: fixing a pervasive error in variational autoencoders.
     """

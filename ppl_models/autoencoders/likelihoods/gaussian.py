@@ -17,6 +17,9 @@ MIN_SCALE = 1e-3
 class Gaussian(Likelihood):
     """x_j ~ Normal(outputs_j, scale).
 
+    The decoder gives 1 output for each feature, its mean: num_outputs = num_features. With scale="output" it gives 2:
+    all means, then all scales (before softplus), num_outputs = 2 * num_features.
+
     Kingma and Welling (2014), Auto-encoding variational Bayes, appendix C.2; on one learnt scale, Lucas et al. (2019),
     Don't blame the ELBO!
 

@@ -18,7 +18,8 @@ LARGE = 100.0
 class NegativeBinomial(Likelihood):
     """x_j ~ NegativeBinomial(mean μ_j, inverse dispersion θ_j): variance μ_j + μ_j² / θ_j.
 
-    The mean is softplus(outputs_j) or exp(outputs_j), and θ is learnt, one number for each feature; as θ grows this is
+    The decoder gives 1 output for each feature: num_outputs = num_features. The mean is softplus(outputs_j) or
+    exp(outputs_j), and θ is learnt, one number for each feature; as θ grows this is
     the Poisson distribution. Lopez et al. (2018), Deep generative modeling for single-cell transcriptomics.
 
     Args:

@@ -13,6 +13,8 @@ from ppl_models.options import check_choice
 class Poisson(Likelihood):
     """x_j ~ Poisson(rate_j), rate_j = softplus(outputs_j) or exp(outputs_j).
 
+    The decoder gives 1 output for each feature: num_outputs = num_features.
+
     Args:
         num_features: length of one row of the data.
         rate: "softplus" (steady where outputs are large, as those of an untrained network that reads raw counts) or

@@ -23,7 +23,7 @@ class VampPrior(Prior):
     Args:
         latent_dim: how many latents a row has.
         posterior: q(z | x): maps rows (..., num_features) to a Pyro distribution of event shape (latent_dim,), as
-            `nn.Sequential(encoder, NormalHead(width, latent_dim))` does.
+            `nn.Sequential(encoder, NormalHead(width, latent_dim))` does, with `guides.amortization.NormalHead`.
         pseudo_inputs: where the pseudo-inputs start, shape (K, num_features); rows of the data do well.
 
     Tomczak and Welling (2018), VAE with a VampPrior.

@@ -87,6 +87,10 @@ class Normals:
         """Gradients with respect to the noise, from those with respect to the points; shape (point, datum, dim)."""
         return _times(self.factor.mT, slopes)
 
+    def take(self, index: torch.Tensor) -> "Normals":
+        """Those of some data."""
+        return Normals(self.mean[index], self.factor[index])
+
     def where(self, chosen: torch.Tensor, other: "Normals") -> "Normals":
         """These where the condition of shape (datum,) holds, the others elsewhere."""
         return Normals(

@@ -9,7 +9,7 @@ from ppl_models.engine.native.native import Native
 from ppl_models.inference.draws import unconstrained
 from ppl_models.inference.evidence.prior_likelihood import split_of
 from ppl_models.inference.evidence.tempered_path import PriorStart, TemperedPath
-from ppl_models.program import Program
+from ppl_models.program import Program, find_rows, with_data
 
 CHUNK = 4
 """Points of every datum in one call of compiled code; other numbers are cut and filled up to it."""
@@ -51,6 +51,7 @@ class DatumTarget:
         self.program = program
         self._many: TemperedPath | None = None
         self._interpreted = self.backend not in COMPILERS
+        self._given = backend
         self._asked = AUTO if compiled else backend
         self.num_data, self.num_dims = start.split.order.shape
         self.units = unit_names(program, start.split.axes)
@@ -70,6 +71,12 @@ class DatumTarget:
             self._many = path = self._many or TemperedPath(self.program, self.prior.start, MANY, self._asked)
         states = path.at(points)
         return states.first + states.second, states.first_slope + states.second_slope
+
+    def take(self, index: torch.Tensor) -> "DatumTarget":
+        """The same for some of the data, in the order of the index."""
+        arguments = find_rows(self.program).take(self.program.arguments, index.cpu())
+        data = arguments.args or dict(arguments.kwargs)
+        return DatumTarget(with_data(self.program, data), self._given)
 
     def tensor(self, values: object) -> torch.Tensor:
         """Numbers in the program's dtype, on its device."""

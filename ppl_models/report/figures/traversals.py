@@ -31,5 +31,10 @@ def traversal_figure(rows: ArrayLike, units: Sequence[str], steps: ArrayLike) ->
                 draw_datum(grid[line, column], row, limits, COLORS["guide"])
             grid[line, 0].set_ylabel(units[line], rotation=0, ha="right", va="center")
         for column, place in enumerate(places):
-            grid[0, column].set_title(f"{place:+.2g}".replace("-", "\N{MINUS SIGN}").replace("+0", "0"), fontsize=9)
+            grid[0, column].set_title(_signed(place), fontsize=9)
     return figure
+
+
+def _signed(place: float) -> str:
+    """A place in sds: +0.75, +2.25, 0."""
+    return f"{place:+.3g}".replace("-", "\N{MINUS SIGN}") if place else "0"

@@ -11,8 +11,10 @@ import xarray as xr
 from ppl_models.checks import Check, check_html, check_lines
 from ppl_models.diagnostics import ActiveUnits, AggregatedPosterior, EncoderRanks, FeaturePIT, RateDistortion
 from ppl_models.inference import Fit
+from ppl_models.workflow.audit.judging import CORRECT
 from ppl_models.workflow.audit.posterior_audit import PosteriorAudit
 
+CORRECTABLE = "usable after the correction named"
 SHOWN = ("elbo", "log_evidence", "inference_gap", "amortisation_gap", "approximation_gap", "khat")
 
 
@@ -74,7 +76,8 @@ class Audit:
         model = "no fault found" if not failed else f"faults found ({', '.join(failed)})"
         if open_:
             model += f"; not measured or not resolved: {', '.join(open_)}"
-        return f"q(z | x): {self.verdict}; {'; '.join(self.reasons)}", f"generative model: {model}"
+        word = f"{self.verdict} ({CORRECTABLE})" if self.verdict == CORRECT else self.verdict
+        return f"q(z | x): {word}; {'; '.join(self.reasons)}", f"generative model: {model}"
 
     @property
     def means(self) -> pd.DataFrame:

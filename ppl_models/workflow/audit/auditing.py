@@ -31,7 +31,7 @@ from ppl_models.workflow.audit.judging import (
     verdict,
 )
 from ppl_models.workflow.audit.posterior_audit import PosteriorAudit
-from ppl_models.workflow.audit.posteriors import NUM_IMPORTANCE, audit_posteriors
+from ppl_models.workflow.audit.posteriors import LEAST_DRAWS, NUM_IMPORTANCE, audit_posteriors
 from ppl_models.workflow.audit.rows_table import full_table, weights_table
 from ppl_models.workflow.audit.watch import Watch
 from ppl_models.workflow.representation.coordinates import RowCoordinates
@@ -53,6 +53,7 @@ def audit(
     num_chains: int = 4,
     num_warmup: int = 100,
     num_draws: int = 400,
+    num_guide_draws: int = NUM_GUIDE_DRAWS,
     num_encoder_draws: int = 200,
     num_simulations: int = 500,
     mcmc: bool = True,
@@ -70,11 +71,12 @@ def audit(
     The verdict is on q(z | x) at these rows, the learnt parameters taken as they are; the model has checks of its own:
 
     - reject: every unit collapsed (whatever else holds), densities that are not finite, or weights of a typical row
-      that cannot be used (median k-hat beyond its limit). A collapsed fit is rejected even where its q, the prior, is
-      the posterior: it represents nothing.
-    - trust: the mean gap to log p(x) is within 0.02 nats per unit (what means 0.2 posterior sds off cost), k-hats
-      within their limit, means and sds of every unit as those of MCMC, and SBC passed; and the audit's own chains and
-      bounds are sound. What was not measured is no pass.
+      that cannot be used (median k-hat beyond its limit) and are needed: the gap fails or was not measured. A collapsed
+      fit is rejected even where its q, the prior, is the posterior: it represents nothing.
+    - trust: the mean gap to log p(x) is within 0.02 nats per unit (what means 0.2 posterior sds off cost), k-hats are
+      within their limit where weights are needed (they are not nearly constant, and the row's gap is not surely small),
+      means and sds of every unit are those of MCMC, and SBC passed; and the audit's own chains and bounds are sound.
+      What was not measured is no pass.
     - correct: all else. Weight the draws row by row, and take MCMC for the rows beyond the limit of k-hat.
 
     Args:
@@ -85,6 +87,7 @@ def audit(
         num_chains: MCMC chains of each row.
         num_warmup: draws of each chain that are thrown away.
         num_draws: draws of each chain that are kept.
+        num_guide_draws: draws of q(z | x) at each row for bounds, gaps and k-hat.
         num_encoder_draws: draws of q(z | x) for what needs the encoder alone.
         num_simulations: rows of the model's own making, for SBC.
         mcmc: whether to look for the exact posteriors; without, gaps, brackets and moments are not measured, and the
@@ -105,6 +108,7 @@ def audit(
     Grosse (2017), On the quantitative analysis of decoder-based generative models.
     """
     check_count("num_rows", num_rows)
+    check_count("num_guide_draws", num_guide_draws, least=LEAST_DRAWS)
     check_count("num_encoder_draws", num_encoder_draws, least=100)
     check_count("num_simulations", num_simulations, least=20)
     check_seed(seed)
@@ -127,7 +131,7 @@ def audit(
         watch=watch,
     )
     with watch.stage("weights"):
-        drawn = encoded(few, coordinates, rows_of(few, few.arguments), NUM_GUIDE_DRAWS, child_seed(seed, "rows"))
+        drawn = encoded(few, coordinates, rows_of(few, few.arguments), num_guide_draws, child_seed(seed, "rows"))
     found = None
     if mcmc:
         found = audit_posteriors(
@@ -135,6 +139,7 @@ def audit(
             num_chains=num_chains,
             num_warmup=num_warmup,
             num_draws=num_draws,
+            num_guide_draws=num_guide_draws,
             backend=backend,
             seed=child_seed(seed, "posteriors"),
         )
@@ -143,6 +148,7 @@ def audit(
         "num_chains": num_chains,
         "num_warmup": num_warmup,
         "num_draws": num_draws,
+        "num_guide_draws": num_guide_draws,
         "num_encoder_draws": num_encoder_draws,
         "num_simulations": num_simulations,
         "mcmc": mcmc,
@@ -216,9 +222,10 @@ def _gathered(
         table = full_table(found, labels)
         gaps, moments = gap_checks(found), moment_checks(found, labels)
         health = audit_checks(found, labels).checks
-    khat = khat_check(table["khat"].to_numpy(), labels, NUM_GUIDE_DRAWS)
+    num_guide_draws = options["num_guide_draws"]
+    khat = khat_check(table, num_guide_draws, gap_limit(len(drawn.labels)))
     inference: tuple[Check, ...] = (parts.units.check, khat, *gaps, *moments, parts.calibration)
-    word, reasons = verdict(parts.units, table, inference, health, NUM_GUIDE_DRAWS)
+    word, reasons = verdict(parts.units, table, inference, health, num_guide_draws)
     seconds = {**watch.seconds, **({} if found is None else {f"rows: {k}": v for k, v in found.seconds.items()})}
     return Audit(
         verdict=word,

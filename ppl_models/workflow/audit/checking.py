@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
-from scipy.stats import chi2, norm
+from scipy.stats import chi2, norm, t
 
 from ppl_models.checks import Check
 from ppl_models.diagnostics.gates import ESS_LIMIT, RHAT_LIMIT
@@ -59,7 +59,12 @@ def _check_order(audit: PosteriorAudit, names: Sequence[str]) -> Check:
     """L_1 <= L_5 <= ... <= log p(x) <= the reverse run, row by row, within errors."""
     chain: list[tuple[str, Estimates]] = [(f"L_{size}", audit.bounds[size]) for size in sorted(audit.bounds)]
     chain += [("log p(x)", audit.log_evidence), ("the reverse run", audit.upper)]
-    pairs = [(f"{a} <= {b}", _excess(low, high)) for (a, low), (b, high) in pairwise(chain)]
+    sizes = [audit.config["num_guide_draws"] // size for size in sorted(audit.bounds)]
+    groups = [*sizes, math.inf, audit.config["num_annealing_chains"]]
+    pairs = [
+        (f"{a} <= {b}", _as_normal(_excess(low, high), min(few)))
+        for ((a, low), (b, high)), few in zip(pairwise(chain), pairwise(groups), strict=True)
+    ]
     number = len(pairs) * audit.num_rows
     limit = float(norm.isf(CHANCE / number))
     name, advice = ORDER, "raise num_guide_draws, num_temperatures and num_draws"
@@ -70,6 +75,12 @@ def _check_order(audit: PosteriorAudit, names: Sequence[str]) -> Check:
     detail = f"the largest excess in standard errors: {worst_name} at {names[row]}"
     value = float(worst[row])
     return Check(name, value, limit, value <= limit, "" if value <= limit else advice, detail=detail)
+
+
+def _as_normal(excess: np.ndarray, number: float) -> np.ndarray:
+    """Student's t of a mean of so few numbers as the normal deviate that is as rare: errors of 16 chains are rough."""
+    rare = t.sf(np.abs(excess), number - 1.0) if math.isfinite(number) else norm.sf(np.abs(excess))
+    return np.copysign(norm.isf(np.maximum(rare, np.finfo(float).tiny)), excess)
 
 
 def _excess(low: Estimates, high: Estimates) -> np.ndarray:
@@ -99,7 +110,9 @@ def _check_best(audit: PosteriorAudit, names: Sequence[str]) -> Check:
     rounding = 1e-7 * (1.0 + np.abs(audit.elbo.value))
     excess = (-gap.value - rounding) / np.maximum(gap.error, rounding)
     row = int(excess.argmax())
-    value = float(excess[row])
+    value = max(0.0, float(excess[row]))
     passed = value <= limit
-    detail = f"the most negative amortisation gap in standard errors: {names[row]}, {gap.value[row]:.3g} nats"
+    detail = f"by how many standard errors, at most: at {names[row]}, {-gap.value[row]:.3g} nats below it"
+    if value == 0.0:
+        detail = f"nowhere; nearest at {names[row]}, {max(0.0, gap.value[row]):.3g} nats above it"
     return Check(name, value, limit, passed, "" if passed else "give the optimiser more steps", detail=detail)

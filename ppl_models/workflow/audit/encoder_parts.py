@@ -23,7 +23,7 @@ from ppl_models.diagnostics.generated import check_generated
 from ppl_models.diagnostics.loo_pit import PIT_LIMIT
 from ppl_models.seeds import child_seed
 from ppl_models.workflow.audit.encoding import Generated, encoded, generated, observed_features
-from ppl_models.workflow.audit.features import left_out_features, masked_features
+from ppl_models.workflow.audit.features import left_out, masked_features, pit_of_encoded, pit_of_prior
 from ppl_models.workflow.audit.judging import not_measured
 from ppl_models.workflow.audit.self_calibration import FALSE_ALARM_RATE, self_calibration
 from ppl_models.workflow.audit.watch import Watch
@@ -111,10 +111,24 @@ def _generated(representation: Representation, made: Generated) -> list[Check]:
 def _left_out(
     representation: Representation, coordinates: RowCoordinates, data: dict[str, torch.Tensor], seed: int
 ) -> FeaturePIT | str:
-    number = min(representation.rows.num_rows, MOST_LEFT_OUT)
+    """By draws of q(z | x), and by draws of the prior where their weights are too heavy, or one feature is all."""
+    rows, number = representation.rows, min(representation.rows.num_rows, MOST_LEFT_OUT)
     few = {name: value[:number] for name, value in data.items()}
+    fit = representation.at(rows.take(representation.arguments, slice(0, number)))
+    chosen = left_out(fit, rows, seed)
+    if isinstance(chosen, str):
+        return chosen
+    by_prior = child_seed(seed, "prior")
+    if chosen.alone:
+        return pit_of_prior(fit, rows, chosen, LEFT_OUT_DRAWS, by_prior)
     drawn = encoded(representation, coordinates, few, LEFT_OUT_DRAWS, child_seed(seed, "encode"))
     if not np.isfinite(drawn.log_weight).all():
         return "the densities of some rows are not finite"
-    arguments = representation.rows.take(representation.arguments, slice(0, number))
-    return left_out_features(representation.at(arguments), representation.rows, drawn, seed)
+    found = pit_of_encoded(fit, rows, chosen, drawn, seed)
+    heavy = np.flatnonzero(~found.usable)
+    if not len(heavy):
+        return found
+    places = np.flatnonzero(chosen.kept)[heavy]
+    least = np.resize(places, max(2, len(places)))
+    again = representation.at(rows.take(representation.arguments, torch.from_numpy(least)))
+    return found.with_better(heavy, pit_of_prior(again, rows, chosen.of_rows(least), LEFT_OUT_DRAWS, by_prior))

@@ -8,8 +8,9 @@ import pandas as pd
 
 from ppl_models.checks import Check
 from ppl_models.diagnostics import ActiveUnits
+from ppl_models.diagnostics.by_datum import CONSTANT, check_largest_khat
 from ppl_models.diagnostics.by_datum import NAME as KHAT
-from ppl_models.diagnostics.by_datum import check_largest_khat
+from ppl_models.diagnostics.khat import NEARLY_CONSTANT
 from ppl_models.diagnostics.sample_size import khat_limit
 from ppl_models.workflow.audit.checking import BRACKET, CHAINS, ORDER
 from ppl_models.workflow.audit.posterior_audit import Estimates, PosteriorAudit
@@ -34,10 +35,38 @@ def not_measured(name: str, limit: float, why: str) -> Check:
     return Check(name, math.nan, limit, None, "", detail=f"not measured: {why}")
 
 
-def khat_check(khat: np.ndarray, labels: Sequence[object], num_draws: int) -> Check:
-    """Judge the weights of each row's draws."""
+def khat_check(table: pd.DataFrame, num_draws: int, limit: float) -> Check:
+    """Judge the weights of each row's draws, where weights are needed: k-hat has no scale.
+
+    Rows count as within the limit whose weights are nearly constant, and those whose gap, known from the bracket and
+    not from the weights, is surely small: the gap is KL(q || p), and sqrt(KL / 2) bounds the error of any probability
+    under q (Pinsker), so that draws of q will do as they are.
+
+    Args:
+        table: one row per datum, with `khat` and `relative_ess`, and `inference_gap` where it was measured.
+        num_draws: behind each k-hat.
+        limit: of a row's gap, nats.
+    """
     advice = "for these rows draws by MCMC; for all of them a richer or wider q(z | x)"
-    return check_largest_khat(KHAT, khat, [f"row {label}" for label in labels], num_draws, advice)
+    constant, close = _excused(table, limit)
+    return check_largest_khat(
+        KHAT,
+        table["khat"].to_numpy(dtype=float),
+        [f"row {label}" for label in table.index],
+        num_draws,
+        advice,
+        excused={CONSTANT: constant, f"have a gap surely below {limit:.3g} nats, and need no weights": close},
+        more_draws="raise num_guide_draws",
+    )
+
+
+def _excused(table: pd.DataFrame, limit: float) -> tuple[np.ndarray, np.ndarray]:
+    """Rows with nearly constant weights, and others whose gap is surely within its limit."""
+    constant = table["relative_ess"].to_numpy(dtype=float) >= NEARLY_CONSTANT
+    if "inference_gap" not in table:
+        return constant, np.zeros_like(constant)
+    gap, error = (table[name].to_numpy(dtype=float) for name in ("inference_gap", "inference_gap_se"))
+    return constant, ~constant & (gap + RESOLUTION * error <= limit)
 
 
 def gap_limit(num_units: int) -> float:
@@ -77,6 +106,8 @@ def verdict(
 
     Without trust in what it was held against there is none in q(z | x): checks of `health` that fail count too.
     A fit whose units all collapsed is rejected as a representation, even where q(z | x), the prior, is the posterior.
+    Weights of a typical row that cannot be used reject where the gap fails or was not measured: alone they may be those
+    of a q so near to the posterior that it needs none.
     """
     named = {check.name: check for check in checks}
     khat, limit = table["khat"].to_numpy(dtype=float), khat_limit(num_draws)
@@ -84,13 +115,11 @@ def verdict(
         return REJECT, (f"collapsed: none of the {len(units.labels)} units tells anything about the data",)
     if not np.isfinite(table["elbo"]).all() or np.isnan(khat).all():
         return REJECT, ("the densities of some rows are not finite",)
-    typical = float(np.nanmedian(khat))
-    if typical > limit:
+    needless, gap = np.any(_excused(table, gap_limit(len(units.labels))), axis=0), named[GAPS[0]]
+    typical = float(np.nanmedian(np.where(needless, np.fmin(khat, limit), khat)))
+    if typical > limit and (gap.passed is False or math.isnan(gap.value)):
         return REJECT, (f"the weights of a typical row cannot be used: median k-hat {typical:.2f}, limit {limit:.2f}",)
-    beyond = int((khat > limit).sum())
-    reasons = []
-    if beyond and named[KHAT].passed is not True:
-        reasons.append(f"{beyond} of {len(khat)} rows have weights beyond the limit of k-hat: use MCMC for them")
+    reasons = [] if named[KHAT].passed is True else [_about_weights(named[KHAT], table, limit, needless)]
     for name in (GAPS[0], "means against MCMC", "sds against MCMC", "SBC of the encoder"):
         check = named.get(name)
         if check is None or check.passed is True:
@@ -105,6 +134,17 @@ def verdict(
     if reasons:
         return CORRECT, ("draws are usable when weighted, row by row", *reasons)
     return TRUST, (f"q(z | x) is the posterior but for {named[GAPS[0]].value:.2g} nats per datum",)
+
+
+def _about_weights(check: Check, table: pd.DataFrame, limit: float, needless: np.ndarray) -> str:
+    khat = table["khat"].to_numpy(dtype=float)[~needless]
+    beyond = int((khat > limit).sum())
+    seem = f"{beyond} of {len(table)} rows"
+    if check.passed is False:
+        return f"{seem} have weights beyond the limit of k-hat: use MCMC for them"
+    if beyond:
+        return f"{seem} seem beyond the limit of k-hat, no more than chance gives: not resolved, {check.advice}"
+    return f"k-hat was not measured at {int(np.isnan(khat).sum())} of {len(table)} rows"
 
 
 def _gap(name: str, found: Estimates, limit: float) -> Check:

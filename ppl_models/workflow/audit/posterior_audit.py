@@ -85,7 +85,8 @@ class PosteriorAudit:
         amortisation_gap: best_elbo - elbo, with common random numbers.
         approximation_gap: log_evidence - best_elbo.
         inference_gap: log_evidence - elbo, the sum of both.
-        khat: of the amortised q, shape (row,).
+        khat: of the amortised q, shape (row,); 0 where its weights are nearly constant.
+        relative_ess: effective share of its draws under their weights, shape (row,).
         moments: of the amortised q beside MCMC.
         draws: MCMC draws, unconstrained, shape (chain, draw, row, unit).
         rhat: the largest over the units, shape (row,).
@@ -116,6 +117,7 @@ class PosteriorAudit:
     approximation_gap: Estimates
     inference_gap: Estimates
     khat: Array
+    relative_ess: Array
     moments: Moments
     draws: Array
     rhat: Array

@@ -1,9 +1,7 @@
 """Audit q(z | x) at some rows: beside optimisation, Markov chains and quadrature, row by row."""
 
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +9,7 @@ import torch
 
 from ppl_models.diagnostics import khat_by_datum
 from ppl_models.diagnostics.gates import ESS_LIMIT, RHAT_LIMIT
+from ppl_models.diagnostics.khat import relative_ess
 from ppl_models.errors import OptionError
 from ppl_models.inference import Fit
 from ppl_models.inference.by_datum.amortised import OTHER, amortised_normals, amortised_points
@@ -30,6 +29,7 @@ from ppl_models.versions import versions
 from ppl_models.workflow.audit.checking import audit_checks
 from ppl_models.workflow.audit.gaps import amortisation_gap, bounds_by_row, compare_moments, mean_weight, settled
 from ppl_models.workflow.audit.posterior_audit import Array, Estimates, PosteriorAudit
+from ppl_models.workflow.audit.watch import Watch
 
 AUTO = "auto"
 LEAST_DRAWS = 500
@@ -71,20 +71,6 @@ class AuditOptions:
     def child(self, stage: str) -> int:
         """The seed of a stage."""
         return child_seed(self.seed, stage)
-
-
-@dataclass
-class Watch:
-    """Seconds by stage."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Count what happens inside."""
-        began = time.perf_counter()
-        yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
 
 
 @dataclass(frozen=True)
@@ -286,6 +272,7 @@ def _gathered(
         approximation_gap=evidence.less(best_elbo),
         inference_gap=evidence.less(elbo),
         khat=khat_by_datum(amortised.log_weights),
+        relative_ess=relative_ess(amortised.log_weights),
         moments=compare_moments(
             chains, guide_mean, guide_sd, None if amortised.normals is not None else options.num_guide_draws
         ),

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ppl_models.diagnostics import khat_by_datum
+from ppl_models.diagnostics.khat import relative_ess
 from ppl_models.workflow.audit.gaps import bounds_by_row
 from ppl_models.workflow.audit.posterior_audit import Array, Estimates, PosteriorAudit
 
@@ -31,6 +32,7 @@ def full_table(found: PosteriorAudit, labels: Sequence[object]) -> pd.DataFrame:
     moments = found.moments
     columns |= {
         "khat": found.khat,
+        "relative_ess": found.relative_ess,
         "mean_error_sd": _largest(moments.mean_error_sd),
         "log_sd_ratio": _largest(moments.log_sd_ratio),
         "rhat": found.rhat,
@@ -47,7 +49,8 @@ def weights_table(log_weights: Array, sizes: Sequence[int], labels: Sequence[obj
     columns = _pair("elbo", bounds[1])
     for size, bound in sorted(bounds.items()):
         columns |= _pair(f"L_{size}", bound)
-    return pd.DataFrame({**columns, "khat": khat_by_datum(log_weights)}, index=pd.Index(labels, name="row"))
+    columns |= {"khat": khat_by_datum(log_weights), "relative_ess": relative_ess(log_weights)}
+    return pd.DataFrame(columns, index=pd.Index(labels, name="row"))
 
 
 def _pair(name: str, found: Estimates) -> dict[str, np.ndarray]:

@@ -17,7 +17,8 @@ from ppl_models.workflow.representation.representation import PROBE, Representat
 Draws = dict[str, torch.Tensor]
 """Constrained values by site, shape (draw, *event)."""
 
-LOG_Q = "log q"
+LOG_Q = "/log q"
+"""No site has a "/" in its name."""
 
 
 def shared_draws(representation: Representation, num_draws: int, seed: int) -> Draws:

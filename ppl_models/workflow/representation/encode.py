@@ -36,7 +36,8 @@ def encode(
         mean, sd: of the rows' latents, dims (*event);
         sample_stats: `log_prior` = log p(z), `log_likelihood` = log p(x | z), and, where the guide has a density for
         each row, `log_q` = log q(z | x) and `log_weight` = log p(x, z) - log q(z | x), nats, dims (chain, draw, row).
-        The mean of `log_weight` over the draws is a row's ELBO.
+        The mean of `log_weight` over the draws is a row's ELBO. A plate called "chain", "draw" or "sample" is the axis
+        "chain_plate", ..., and a variable of ours has "_" after its name where a plate is called so.
 
     Raises:
         OptionError: `fit` is no fit, or an option is out of its range.
@@ -65,8 +66,9 @@ def encode(
     return tree_of(
         {"posterior": {**outside, **draws}, "sample_stats": per_row},
         {"mean": means, "sd": sds},
-        labels.with_dims(dict.fromkeys(per_row, (labels.row,))),
+        labels.labels,
         made_by(representation, "encode", {"num_draws": num_draws, "seed": seed, "batch_size": batch_size}),
+        own={"sample_stats": labels.of_rows(per_row)},
     )
 
 

@@ -38,27 +38,28 @@ class GivenLatents:
         return {name: value[index.to(value.device)] for name, value in self.values.items()}
 
 
-def latents_given(representation: Representation, latents: Any) -> GivenLatents:
+def latents_given(representation: Representation, latents: Any, *, where: str = "latents") -> GivenLatents:
     """Read latents of rows.
 
     Args:
         representation: of the fit.
         latents: an array where the rows have one latent, a mapping by site, or a tree of draws (of `ppl.encode`, say);
             arrays of shape (*event), as the site has it with some number of rows, or with an axis of draws before.
+        where: the user's name for them.
 
     Raises:
         DataError: a shape is wrong, values are NaN or infinite, there are no rows, or numbers of rows or draws differ.
         UnknownNameError: a name is no latent of the model.
     """
     program, rows = representation.program, representation.rows
-    arrays = _by_site(representation, latents)
+    arrays = _by_site(representation, latents, where)
     known = rows.latents + rows.outside
     found: dict[str, tuple[torch.Tensor, bool]] = {}
     sizes, numbers = {}, {}
     for name, array in arrays.items():
         if name not in known:
             raise UnknownNameError("latent", name, known)
-        value = _tensor(representation, name, array)
+        value = _tensor(representation, name, array, where)
         drawn = value.dim() == len(program.sites[name].shape) + 1
         found[name] = (value if drawn else value[None], drawn)
         if name in rows.latents:
@@ -66,11 +67,11 @@ def latents_given(representation: Representation, latents: Any) -> GivenLatents:
         if drawn:
             numbers[name] = len(value)
     if not sizes:
-        raise DataError(f"latents: found none of {', '.join(rows.latents)}; wanted values of at least one.")
+        raise DataError(f"{where}: found none of {', '.join(rows.latents)}; wanted values of at least one.")
     for what, counts in (("rows", sizes), ("draws", numbers)):
         if len(set(counts.values())) > 1:
             raise DataError(
-                f"latents: found {what} {', '.join(f'{k}: {v}' for k, v in counts.items())}; wanted as many."
+                f"{where}: found {what} {', '.join(f'{k}: {v}' for k, v in counts.items())}; wanted as many."
             )
     num_draws = next(iter(numbers.values()), 1)
     values = {
@@ -79,24 +80,36 @@ def latents_given(representation: Representation, latents: Any) -> GivenLatents:
     return GivenLatents(values, next(iter(sizes.values())), num_draws, bool(numbers))
 
 
-def _by_site(representation: Representation, latents: Any) -> dict[str, Any]:
+def _by_site(representation: Representation, latents: Any, where: str) -> dict[str, Any]:
     names = representation.rows.latents + representation.rows.outside
     if isinstance(latents, xr.DataTree):
         group = next((group for group in GROUPS if group in latents.children), None)
-        if group is None:
-            raise DataError(f"latents: found a tree without a group {' or '.join(GROUPS)}.")
-        latents = latents[group].to_dataset()
+        if group is None and not latents.data_vars:
+            raise DataError(f"{where}: found a tree without a group {' or '.join(GROUPS)}.")
+        latents = (latents if group is None else latents[group]).to_dataset()
     if isinstance(latents, xr.Dataset):
         return {name: _flat_draws(latents[name]) for name in names if name in latents}
     if isinstance(latents, Mapping):
         return dict(latents)
     if len(representation.rows.latents) > 1:
         raise DataError(
-            f"latents: found one array, the rows have the latents {', '.join(representation.rows.latents)}. "
-            "Give a mapping by their names."
+            f"{where}: found one array, the rows have the latents {', '.join(representation.rows.latents)}. "
+            f"Give a mapping by their names.{_hint(representation, latents)}"
         )
     name = next(iter(representation.rows.latents))
     return {name: _flat_draws(latents) if isinstance(latents, xr.DataArray) else latents}
+
+
+def _hint(representation: Representation, latents: Any) -> str:
+    """What to do with an array that has the shape of data, or of one row of them."""
+    tensors, shape = representation.rows.tensors, tuple(np.shape(latents))
+    for name in tensors:
+        row = tuple(representation.arguments.named()[name].shape[1:])
+        if row and shape in (row, (*shape[:1], *row)):
+            rows = "row[None]" if shape == row else name
+            every = f"{{{', '.join(f'{one!r}: ...' for one in tensors)}}}" if len(tensors) > 1 else rows
+            return f" This is the shape of '{name}', of data: pass its latents, ppl.encode(fit, {every})['mean']."
+    return ""
 
 
 def _flat_draws(array: xr.DataArray) -> np.ndarray:
@@ -109,12 +122,12 @@ def _flat_draws(array: xr.DataArray) -> np.ndarray:
     return values.reshape(-1, *values.shape[2:])
 
 
-def _tensor(representation: Representation, name: str, array: Any) -> torch.Tensor:
+def _tensor(representation: Representation, name: str, array: Any, where: str) -> torch.Tensor:
     program = representation.program
     try:
         value = torch.as_tensor(np.array(array) if not isinstance(array, torch.Tensor) else array.detach())
     except (TypeError, ValueError, RuntimeError):
-        raise DataError(f"latents: '{name}' is a {type(array).__name__}, wanted an array of numbers.") from None
+        raise DataError(f"{where}: '{name}' is a {type(array).__name__}, wanted an array of numbers.") from None
     site = program.sites[name]
     local = name in representation.rows.latents
     axis = representation.axis(name) if local else None
@@ -125,11 +138,11 @@ def _tensor(representation: Representation, name: str, array: Any) -> torch.Tens
     )
     if not fits:
         raise DataError(
-            f"latents: '{name}' has shape {tuple(value.shape)}, wanted ({', '.join(wanted)}), or (draw, "
-            f"{', '.join(wanted)})."
+            f"{where}: '{name}' has shape {tuple(value.shape)}, wanted ({', '.join(wanted)}), or (draw, "
+            f"{', '.join(wanted)}).{_hint(representation, value)}"
         )
     if not value.numel():
-        raise DataError(f"latents: '{name}' has shape {tuple(value.shape)}: no rows, wanted at least one.")
+        raise DataError(f"{where}: '{name}' has shape {tuple(value.shape)}: no rows, wanted at least one.")
     if value.is_floating_point() and not torch.isfinite(value).all():
-        raise DataError(f"latents: '{name}' holds NaN or infinite values.")
+        raise DataError(f"{where}: '{name}' holds NaN or infinite values.")
     return value.to(program.device, program.dtype) if site in program.sites.latent else value.to(program.device)

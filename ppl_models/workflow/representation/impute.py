@@ -68,8 +68,9 @@ def impute(
         health: by row, `r_hat` (the largest of the latents'), `ess` (the smallest effective number of draws),
         `acceptance_guide` and `acceptance_walk` (how often proposals were taken), `num_missing` and `reliable`;
         missing: whether each value was missing; observed_data: the rows, with NaN in the missing places.
-        The attributes `passed` and `checks` say whether all rows' chains have converged. Where latents outside of the
-        rows exist, each chain has one draw of them, and R-hat is that of the halves of each chain.
+        The attributes `passed` and `checks` say whether all rows' chains have converged: NetCDF files hold numbers and
+        text only, so that `passed` is 1 or 0, and `checks` is JSON, for `json.loads`. Where latents outside of the rows
+        exist, each chain has one draw of them, and R-hat is that of the halves of each chain.
 
     Raises:
         OptionError: `fit` is no fit, or an option is out of its range.
@@ -187,7 +188,7 @@ def _tree(
         "missing": {name: host(mask) for name, mask in found.masks.items()},
         "observed_data": observed,
     }
-    return tree_of(groups, flat, labels.with_dims(dict.fromkeys(health, (labels.row,))), attrs, chains=True)
+    return tree_of(groups, flat, labels.labels, attrs, chains=True, own={"health": labels.of_rows(health)})
 
 
 def _with_nan(representation: Representation, new: NewRows, name: str, mask: torch.Tensor) -> np.ndarray:

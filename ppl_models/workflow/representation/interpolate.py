@@ -59,7 +59,7 @@ def interpolate(
     Returns:
         A tree with the groups likelihood_mean and posterior_predictive, dims (chain = 1, draw, step, *event); mean and
         sd of the likelihood's mean over the draws, dims (step, *event); posterior: the latents on the way. The
-        coordinate of `step` is the fraction of the way.
+        coordinate of `step` is the fraction of the way; the axis is `step_` where the model calls a site or plate so.
 
     Raises:
         OptionError, UnknownNameError: an option is out of its range.
@@ -77,7 +77,7 @@ def interpolate(
     coordinates = continuous(representation)
     shared = shared_draws(representation, num_draws, check_seed(seed))
     ends = [
-        _end(representation, value, num_draws, child_seed(seed, which), shared)
+        _end(representation, which, value, num_draws, child_seed(seed, which), shared)
         for which, value in (("start", start), ("end", end))
     ]
     if ends[0].num_rows != ends[1].num_rows:
@@ -95,13 +95,13 @@ def interpolate(
     groups["posterior"] = {name: host(value) for name, value in values.items()}
     sizes = (num_steps, ends[0].num_rows)
     labels = row_labels(representation, representation.program, ends[0].num_rows, own=False)
-    dims = dims_with(representation, labels, ("step",), keep=True)
-    complete = labels.with_dims(dims)
+    step = labels.free("step")
+    dims = dims_with(representation, labels, (step,), keep=True)
     options = {"kind": kind, "num_steps": num_steps, "num_draws": count, "seed": seed}
     return tree_of(
         with_axis(representation, groups, sizes, 1),
         with_axis(representation, flat, sizes, 0),
-        Labels({**complete.coords, "step": np.linspace(0, 1, num_steps)}, complete.dims),
+        Labels({**labels.labels.coords, step: np.linspace(0, 1, num_steps)}, {**labels.labels.dims, **dims}),
         made_by(representation, "interpolate", options),
     )
 
@@ -121,9 +121,11 @@ def continuous(representation: Representation) -> RowCoordinates:
     return coordinates
 
 
-def _end(representation: Representation, value: Any, num_draws: int, seed: int, shared: Draws) -> GivenLatents:
+def _end(
+    representation: Representation, where: str, value: Any, num_draws: int, seed: int, shared: Draws
+) -> GivenLatents:
     if not is_data(representation, value):
-        return latents_given(representation, value)
+        return latents_given(representation, value, where=where)
     at, new = rows_to_encode(representation, value)
     draws, _ = local_draws(at.at(new.arguments), at.rows, num_draws, seed, shared)
     return GivenLatents(draws, new.num_rows, num_draws, drawn=True)

@@ -119,7 +119,8 @@ def _check_model(representation: Representation, sites: tuple[str, ...]) -> None
             if argument in representation.inputs:
                 raise ModelError(
                     f"site '{name}': the model reads argument '{argument}' also elsewhere, so that values of it "
-                    "cannot be missing."
+                    "cannot be missing. Let the model draw what it reads there, as SingleCellVAE(library='latent') "
+                    "draws the totals of its counts."
                 )
             if single.event_shape:
                 raise ModelError(

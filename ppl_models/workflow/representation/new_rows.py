@@ -84,8 +84,11 @@ def rows_to_decode(representation: Representation, data: Any, num_rows: int | No
         missing = _still_read(representation, new, missing)
     if missing:
         example = ", ".join(f"'{name}': ..." for name in missing)
+        observed = missing[0] in representation.observing.values()
+        how = " beside observing it (totals of counts, say)" if observed else ""
+        what = "rows of it" if observed else "the covariates of the rows"
         raise DataError(
-            f"data: the model reads '{missing[0]}' of each row, and it is missing. Give the covariates of the rows: "
+            f"data: the model reads '{missing[0]}' of each row{how}, and it is missing. Give {what}: "
             f"data={{{example}}}."
         )
     return _completed(representation, {**known, **found}, found, num_rows)
@@ -214,14 +217,15 @@ def is_data(representation: Representation, value: Any) -> bool:
         return False
     if isinstance(value, Mapping):
         return bool(set(value) & set(own))
-    if len(rows.latents) > 1 or len(rows.tensors) > 1:
-        return False
-    latent, argument = next(iter(rows.latents)), next(iter(rows.tensors))
-    site, axis = representation.program.sites[latent], representation.axis(latent)
     shape: tuple[int, ...] = tuple(np.shape(value))
-    data = len(shape) == own[argument].dim() and shape[1:] == tuple(own[argument].shape[1:])
-    latents = len(shape) == len(site.shape) and all(
-        place == axis or a == b for place, (a, b) in enumerate(zip(shape, site.shape, strict=True))
+    latent, argument = rows.latents[0], rows.tensors[0]
+    site, axis = representation.program.sites[latent], representation.axis(latent)
+    # one array stands for the only argument with rows, or for the only latent of the rows
+    data = len(rows.tensors) == 1 and shape[1:] == own[argument].shape[1:] and len(shape) == own[argument].dim()
+    latents = (
+        len(rows.latents) == 1
+        and len(shape) == len(site.shape)
+        and all(place == axis or a == b for place, (a, b) in enumerate(zip(shape, site.shape, strict=True)))
     )
     if data and latents:
         raise DataError(

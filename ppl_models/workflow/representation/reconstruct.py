@@ -39,7 +39,7 @@ def reconstruct(
     Returns:
         A tree with the groups
         mean: the reconstruction, E[x | z] averaged over q(z | x), dims (*event), and `log_likelihood`, the mean of
-        log p(x | z) in nats, dims (row);
+        log p(x | z) in nats, dims (row) (`log_likelihood_` where the model calls a site so);
         sd: of both over the draws of z;
         posterior: draws of the latents; log_likelihood: log p(x | z) in nats by site, dims (chain = 1, draw, row);
         likelihood_mean: E[x | z] at each draw; posterior_predictive: draws of the data, dims (chain, draw, *event);
@@ -67,17 +67,17 @@ def reconstruct(
         observed.append(_observed(block.fit))
     groups, flat = gathered.groups(varies=True)
     log_likelihood = joined(likelihoods, dict.fromkeys(likelihoods[0], 1))
-    total = {"log_likelihood": np.asarray(sum(log_likelihood.values()))}
+    labels = row_labels(representation, gathered.program, new.num_rows, own=new.own)
+    total = {labels.free("log_likelihood"): np.asarray(sum(log_likelihood.values()))}
     for group, found in zip(("mean", "sd"), moments(total), strict=True):
         flat[group] = {**flat[group], **found}
     draws = joined(latents, {name: 1 + representation.axis(name) for name in rows.latents})
     outside = {name: host(shared[name]) for name in rows.outside}
     flat["observed_data"] = joined(observed, {name: representation.axis(name) for name in observed[0]})
-    labels = row_labels(representation, gathered.program, new.num_rows, own=new.own)
     groups |= {"posterior": {**outside, **draws}, "log_likelihood": log_likelihood}
     options = {"num_draws": num_draws, "seed": seed, "batch_size": batch_size}
-    with_dims = labels.with_dims({"log_likelihood": (labels.row,)})
-    return tree_of(groups, flat, with_dims, made_by(representation, "reconstruct", options))
+    by_row = {"log_likelihood": labels.of_rows(log_likelihood), **dict.fromkeys(("mean", "sd"), labels.of_rows(total))}
+    return tree_of(groups, flat, labels.labels, made_by(representation, "reconstruct", options), own=by_row)
 
 
 def _observed(fit: Fit) -> Arrays:

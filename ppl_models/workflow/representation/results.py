@@ -9,8 +9,10 @@ import torch
 import xarray as xr
 
 from ppl_models.checks import Check, all_passed
-from ppl_models.posterior import Labels, make_tree
+from ppl_models.inference import Fit
+from ppl_models.posterior import Dims, Labels, free_name, make_tree
 from ppl_models.program import Program
+from ppl_models.program.sites import Site
 from ppl_models.versions import versions
 from ppl_models.workflow.representation.representation import Representation
 
@@ -33,9 +35,13 @@ class RowLabels:
         """The dims of a site or argument."""
         return tuple(self.labels.dims[name])
 
-    def with_dims(self, dims: Mapping[str, Sequence[str]]) -> Labels:
-        """Labels of further variables."""
-        return Labels(self.labels.coords, {**self.labels.dims, **dims})
+    def of_rows(self, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+        """Dims of variables with one number for each row."""
+        return dict.fromkeys(names, (self.row,))
+
+    def free(self, name: str) -> str:
+        """The name of an axis or a variable of ours, with "_" after it where a site, a plate or an axis has it."""
+        return free_name(name, self.labels.names())
 
 
 def row_labels(representation: Representation, program: Program, num_rows: int, *, own: bool) -> RowLabels:
@@ -52,9 +58,17 @@ def row_labels(representation: Representation, program: Program, num_rows: int, 
     row = fit.labels.of_program(representation.program).dims[name][representation.axis(name)]
     if own:
         return RowLabels(fit.labels.of_program(representation.program), row)
-    others = {dim: values for dim, values in fit.labels.coords.items() if dim not in (row, rows.plate)}
+    sites = [representation.program.sites[site] for site in (*rows.latents, *rows.observed)]
+    over_rows = {rows.plate, *(_given_dims(fit, site)[representation.axis(site.name)] for site in sites)}
+    others = {dim: values for dim, values in fit.labels.coords.items() if dim not in over_rows}
     complete = Labels(others, fit.labels.dims).of_program(program)
-    return RowLabels(Labels({**complete.coords, row: np.arange(num_rows)}, complete.dims), row)
+    numbers = {complete.dims[site.name][representation.axis(site.name)]: np.arange(num_rows) for site in sites}
+    return RowLabels(Labels({**complete.coords, row: np.arange(num_rows), **numbers}, complete.dims), row)
+
+
+def _given_dims(fit: Fit, site: Site) -> tuple[str, ...]:
+    given = fit.labels.dims.get(site.name)
+    return site.dims(None if given is None else tuple(given))
 
 
 def host(value: torch.Tensor) -> np.ndarray:
@@ -85,6 +99,7 @@ def tree_of(
     attrs: Mapping[str, Any],
     *,
     chains: bool = False,
+    own: Mapping[str, Dims] | None = None,
 ) -> xr.DataTree:
     """A tree of draws and of what has none.
 
@@ -94,25 +109,27 @@ def tree_of(
         labels: dims and coordinates of all of them.
         attrs: what made them.
         chains: whether the draws have chains.
+        own: by group, dims of the variables that are no sites, as `make_tree` takes them.
     """
     whole = {
         group: {name: value if chains else value[None] for name, value in arrays.items()}
         for group, arrays in groups.items()
     }
-    tree = make_tree(whole, labels, attrs=attrs)
+    own = own or {}
+    tree = make_tree(whole, labels, attrs=attrs, own=own)
     for group, arrays in flat.items():
         if arrays:
-            tree[group] = xr.DataTree(_dataset(arrays, labels))
+            tree[group] = xr.DataTree(_dataset(arrays, labels, own.get(group, {})))
     return tree
 
 
-def _dataset(arrays: Mapping[str, np.ndarray], labels: Labels) -> xr.Dataset:
-    dims = {name: tuple(labels.dims[name]) for name in arrays}
+def _dataset(arrays: Mapping[str, np.ndarray], labels: Labels, own: Dims) -> xr.Dataset:
+    dims = {name: tuple(own[name] if name in own else labels.dims[name]) for name in arrays}
     used = {dim for names in dims.values() for dim in names}
     coords = {dim: np.asarray(values) for dim, values in labels.coords.items() if dim in used}
     for name, array in arrays.items():
         coords |= {dim: np.arange(n) for dim, n in zip(dims[name], array.shape, strict=True) if dim not in coords}
-    return xr.Dataset({name: (dims[name], array) for name, array in arrays.items()}, coords)
+    return xr.Dataset({free_name(name, used): (dims[name], array) for name, array in arrays.items()}, coords)
 
 
 def made_by(representation: Representation, call: str, options: Mapping[str, Any], **more: Any) -> dict[str, Any]:

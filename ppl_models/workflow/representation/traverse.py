@@ -13,7 +13,7 @@ from ppl_models.posterior import Labels
 from ppl_models.seeds import check_seed, child_seed
 from ppl_models.workflow.representation.coordinates import RowCoordinates
 from ppl_models.workflow.representation.decoding import decoded
-from ppl_models.workflow.representation.drawing import Draws, local_draws, shared_draws
+from ppl_models.workflow.representation.drawing import local_draws, shared_draws
 from ppl_models.workflow.representation.given_latents import latents_given
 from ppl_models.workflow.representation.interpolate import continuous
 from ppl_models.workflow.representation.new_rows import is_data, rows_to_decode, rows_to_encode
@@ -46,8 +46,8 @@ def traverse(
 
     Args:
         fit: what `ppl.fit` returned, with an amortised guide.
-        centre: where the axes cross: one row of data, whose latents' mean is taken, or one row of latents; None takes
-            the prior's mean.
+        centre: where the axes cross: one row of data, x[:1], whose latents' mean is taken, or one row of latents, as
+            `ppl.encode(fit, x[:1])["mean"]`; None takes the prior's mean.
         num_steps: points along each axis; odd numbers have the centre among them.
         span: how far to go to either side, in standard deviations of the prior.
         data: covariates, one row, for models that have any; None takes those of `centre`, if it is data.
@@ -57,8 +57,9 @@ def traverse(
     Returns:
         A tree with the groups mean: the likelihood's mean, dims (latent, step, *event without the row); latents: the
         latents at each point. All other latents stay at the centre, those of layers below too, so that a layer that the
-        data see only through another moves nothing. The coordinate of `latent` names the dimension, as "z[0]", that of `step` the prior's
-        standard deviations from the centre. Latents are moved in unconstrained coordinates.
+        data see only through another moves nothing. The coordinate of `latent` names the dimension, as "z[0]", that of
+        `step` the prior's standard deviations from the centre; either axis has "_" after its name where the model calls
+        a site or a plate so. Latents are moved in unconstrained coordinates.
 
     Raises:
         OptionError: an option is out of its range.
@@ -73,15 +74,12 @@ def traverse(
     coordinates = continuous(representation)
     count = SHARED_DRAWS if representation.rows.outside else 1
     shared = shared_draws(representation, count, check_seed(seed))
-    encoded = is_data(representation, centre) if centre is not None else False
-    if data is None and encoded:
-        _, given = rows_to_encode(representation, centre)
-        data = {name: given.arguments.named()[name] for name in representation.inputs} or None
-    new = rows_to_decode(representation, data, 1)
-    prior = _prior(representation, coordinates, representation.at(new.arguments), seed)
-    middle, scale = prior.mean(0), prior.std(0)
+    middle, known = None, None
     if centre is not None:
-        middle = _centre(representation, coordinates, centre, seed, shared=shared, encoded=encoded)
+        middle, known = _centre(representation, coordinates, centre, seed)
+    new = rows_to_decode(representation, known if data is None else data, 1)
+    prior = _prior(representation, coordinates, representation.at(new.arguments), seed)
+    middle, scale = prior.mean(0) if middle is None else middle, prior.std(0)
     offsets = torch.linspace(-span, span, num_steps).to(scale)
     moves = torch.diag_embed(scale)[:, None] * offsets[:, None]
     points = (middle + moves).reshape(1, -1, len(scale))
@@ -91,12 +89,13 @@ def traverse(
     _, flat = decode_points(representation, every, drawn, count, seed, batch_size)
     flat = {"mean": flat["mean"], "latents": {name: host(value[0]) for name, value in values.items()}}
     labels = row_labels(representation, representation.program, 1, own=False)
-    complete = labels.with_dims(dims_with(representation, labels, ("latent", "step"), keep=False))
-    coords = {**complete.coords, "latent": coordinates.names(), "step": np.linspace(-span, span, num_steps)}
+    latent, step = labels.free("latent"), labels.free("step")
+    dims = {**labels.labels.dims, **dims_with(representation, labels, (latent, step), keep=False)}
+    coords = {**labels.labels.coords, latent: coordinates.names(), step: np.linspace(-span, span, num_steps)}
     options = {"num_steps": num_steps, "span": span, "seed": seed}
     sizes = (len(scale), num_steps)
     attrs = made_by(representation, "traverse", options)
-    return tree_of({}, with_axis(representation, flat, sizes, 0), Labels(coords, complete.dims), attrs)
+    return tree_of({}, with_axis(representation, flat, sizes, 0), Labels(coords, dims), attrs)
 
 
 def _prior(representation: Representation, coordinates: RowCoordinates, fit: Fit, seed: int) -> torch.Tensor:
@@ -110,17 +109,21 @@ def _prior(representation: Representation, coordinates: RowCoordinates, fit: Fit
 
 
 def _centre(
-    representation: Representation, coordinates: RowCoordinates, centre: Any, seed: int, *, shared: Draws, encoded: bool
-) -> torch.Tensor:
-    """Unconstrained latents of one row, shape (dim,)."""
-    if encoded:
-        _, new = rows_to_encode(representation, centre)
-        number, count = new.num_rows, PRIOR_DRAWS
-        shared = shared_draws(representation, count, seed)
-        draws, _ = local_draws(representation.at(new.arguments), representation.rows, count, seed, shared)
-    else:
-        given = latents_given(representation, centre)
-        number, draws = given.num_rows, given.values
-    if number != 1:
-        raise DataError(f"centre: found {number} rows, wanted one.")
-    return flat_draws(representation, coordinates, draws)[:, 0].mean(0)
+    representation: Representation, coordinates: RowCoordinates, centre: Any, seed: int
+) -> tuple[torch.Tensor, dict[str, Any] | None]:
+    """Unconstrained latents of one row, shape (dim,), and its covariates where it is data."""
+    if not is_data(representation, centre):
+        given = latents_given(representation, centre, where="centre")
+        _check_one(given.num_rows)
+        return flat_draws(representation, coordinates, given.values)[:, 0].mean(0), None
+    _, new = rows_to_encode(representation, centre)
+    _check_one(new.num_rows)
+    shared = shared_draws(representation, PRIOR_DRAWS, seed)
+    draws, _ = local_draws(representation.at(new.arguments), representation.rows, PRIOR_DRAWS, seed, shared)
+    covariates = {name: new.arguments.named()[name] for name in representation.inputs}
+    return flat_draws(representation, coordinates, draws)[:, 0].mean(0), covariates or None
+
+
+def _check_one(num_rows: int) -> None:
+    if num_rows != 1:
+        raise DataError(f"centre: found {num_rows} rows, wanted one.")

@@ -3,9 +3,11 @@
 import numpy as np
 import pyro
 import pyro.distributions as dist
+import pytest
 import torch
 from scipy.stats import norm
 
+from ppl_models.inference.by_datum import nuts
 from ppl_models.inference.by_datum.normals import Normals
 from ppl_models.inference.by_datum.nuts import datum_nuts, effective_numbers
 from ppl_models.inference.by_datum.target import DatumTarget
@@ -65,3 +67,28 @@ def test_tree_bookkeeping_of_leaves():
         ones = len(bin(leaf)) - len(bin(leaf).rstrip("1"))
         assert int(chains._last_ones[leaf]) == ones
     assert torch.isfinite(chains.now.value).all()
+
+
+def test_data_whose_chains_mix_slowly_go_on_by_themselves():
+    """Fewer draws than the gates ask for: those that go on pass, and the draws of the others stay as they were."""
+    x = rows(24, seed=4)
+    exact = Exact(x)
+    program = build_program(model, {"x": x})
+    normals = Normals.diagonal(exact.mean, exact.covariance.diagonal().sqrt().expand_as(exact.mean))
+    found = []
+    for most in (0, nuts.MOST_DOUBLINGS):
+        with pytest.MonkeyPatch.context() as patch, program.isolated(seed=0, num_threads=1), torch.no_grad():
+            patch.setattr(nuts, "MOST_DOUBLINGS", most)
+            found.append(datum_nuts(DatumTarget(program), normals, num_warmup=30, num_draws=150, seed=1))
+    before, after = found
+    failed = [(one.rhat.max(1) > 1.01) | (np.minimum(one.bulk_ess, one.tail_ess).min(1) < 400.0) for one in found]
+    on = after.doublings > 0
+    assert failed[0].sum() >= 3
+    assert failed[1].sum() < 0.3 * failed[0].sum()
+    assert not on[~failed[0]].any()
+    assert np.array_equal(before.points[:, :, ~on], after.points[:, :, ~on])
+    assert after.points.shape == before.points.shape
+    sd = exact.covariance.diagonal().sqrt().numpy()
+    scaled = ((after.points - exact.mean.numpy()) / sd)[:, :, on]
+    error = scaled.std((0, 1)) / np.sqrt(effective_numbers(scaled))
+    assert (np.abs(scaled.mean((0, 1))) < norm.isf(CHANCE / (2 * on.sum() * 2)) * error).all()

@@ -267,3 +267,51 @@ def test_what_is_held_is_said():
 def test_a_discrete_latent_is_refused():
     with pytest.raises(ModelError, match="discrete"):
         audit(shared_scale("discrete"), mcmc=False)
+
+
+LEVELS = torch.linspace(-2.0, 4.0, 2_001, dtype=torch.float64)
+
+
+def counts(spread=0.5, num_rows=400, seed=0):
+    """Y ~ Poisson(exp eps), eps ~ N(1, 0.5): nothing learnt, one feature, a normal q with the posterior's moments."""
+    generator = torch.Generator().manual_seed(seed)
+    eps = 1.0 + spread * torch.randn(num_rows, generator=generator, dtype=torch.float64)
+    y = torch.poisson(eps.exp(), generator=generator)
+    table = torch.arange(60.0, dtype=torch.float64)[:, None] * LEVELS - LEVELS.exp() - 2.0 * (LEVELS - 1.0) ** 2
+    weights = torch.softmax(table, 1)
+    means = weights @ LEVELS
+    sds = (weights @ LEVELS.square() - means.square()).sqrt()
+
+    def model(y=None, num_rows=None):
+        number = len(y) if y is not None else num_rows
+        with pyro.plate("datum", number):
+            eps = pyro.sample("eps", dist.Normal(torch.ones(number), 0.5))
+            return pyro.sample("y", dist.Poisson(eps.exp()), obs=y)
+
+    def guide(y=None, num_rows=None):
+        scale = pyro.param("scale", torch.tensor(1.0, dtype=torch.float64))
+        place = y.long().clamp(max=59)
+        with pyro.plate("datum", len(y)):
+            pyro.sample("eps", dist.Normal(means[place], scale * sds[place]))
+
+    return ppl.fit(model, {"y": y}, guide=guide, max_steps=1, step_size=1e-12, backend="eager", seed=1)
+
+
+def test_a_model_of_one_feature_that_is_true_passes():
+    """Weights of rows with large counts are heavy; what would be left without them is too much in the middle."""
+    few = {"num_rows": 3, "mcmc": False, "num_simulations": 20}
+    found = [named(audit(counts(seed=seed), seed=seed, **few))["predictive calibration"] for seed in range(3)]
+    assert sum(check.passed is False for check in found) <= 1  # of three, two fail with a probability of 0.0003
+    assert all("the only feature" in check.detail for check in found)
+    for spread in (0.0, 1.0):
+        assert named(audit(counts(spread), seed=1, **few))["predictive calibration"].passed is False
+
+
+def test_a_nearly_exact_q_is_not_rejected_for_its_tail_and_its_chains_pass():
+    found = audit(counts(), num_rows=8, num_simulations=20, seed=1)
+    checks = named(found)
+    assert checks["k-hat by datum"].passed is True
+    assert "nearly constant weights" in checks["k-hat by datum"].detail
+    assert checks["inference gap"].passed is True
+    assert checks["rows whose MCMC fails its gates"].passed is True, checks
+    assert found.verdict != "reject"

@@ -10,7 +10,9 @@ from scipy.stats import betabinom
 from ppl_models import datasets
 from ppl_models.errors import DataError, OptionError
 from ppl_models.workflow.representation import out_of_distribution
+from ppl_models.workflow.representation.out_of_distribution import _checks
 from ppl_models.workflow.representation.rank_tests import distances, lower_p_value
+from ppl_models.workflow.representation.row_scores import RowScores
 from tests.workflow.representation.models import digits_pca, fitted, linear
 
 
@@ -123,3 +125,17 @@ def test_wrong_input_is_refused(exact, exact_fit):
         out_of_distribution(exact_fit, x, num_draws=50)
     with pytest.raises(DataError, match=r"shape \(5, 2\)"):
         out_of_distribution(exact_fit, x[:, :2])
+
+
+def test_an_error_that_heavy_weights_hide_is_not_passed():
+    rng = np.random.default_rng(0)
+
+    def check(khat):
+        own = [rng.normal(size=30), np.full(30, 0.01), *rng.normal(size=(3, 30)), np.full(30, khat)]
+        scores = RowScores(*own)
+        return next(c for c in _checks(scores, scores, held_out=True) if c.name == "Monte Carlo error of log p(x)")
+
+    assert check(0.2).passed is True
+    assert check(1.2).passed is None
+    assert check(np.nan).passed is None
+    assert "num_draws" in check(1.2).advice

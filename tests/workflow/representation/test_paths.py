@@ -1,12 +1,14 @@
 """Ways through the latent space against closed forms."""
 
 import numpy as np
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 
 from ppl_models.errors import DataError, ModelError, OptionError, UnknownNameError
 from ppl_models.workflow.representation import decode, encode, interpolate, traverse
-from tests.workflow.representation.models import counts
+from tests.workflow.representation.models import counts, fitted
 
 
 def mean_of(exact, z):
@@ -95,6 +97,38 @@ def test_traverse_with_covariates(counts_fit):
         traverse(counts_fit)
 
 
+def test_the_tree_of_encode_gives_the_centre_and_ends(exact, exact_fit):
+    x = exact.draw(2, 3)
+    means = [encode(exact_fit, x[i : i + 1], num_draws=7)["mean"] for i in (0, 1)]
+    tree = traverse(exact_fit, centre=means[0], num_steps=3)
+    np.testing.assert_allclose(tree["latents"]["z"].values[:, 1], np.repeat(means[0]["z"].values, 2, 0))
+    way = interpolate(exact_fit, *means, num_steps=2)["posterior"]["z"].values[0, 0]
+    np.testing.assert_allclose(way, [mean["z"].values for mean in means])
+
+
+def test_one_array_is_data_where_the_rows_have_several_latents():
+    def model(x):
+        with pyro.plate("datum", len(x)):
+            top = pyro.sample("top", dist.Normal(torch.zeros(len(x), 1), 1.0).to_event(1))
+            z = pyro.sample("z", dist.Normal(top, 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z.expand(*z.shape[:-1], 2), 1.0).to_event(1), obs=x)
+
+    def guide(x):
+        shift = pyro.param("shift", torch.tensor(0.0))
+        with pyro.plate("datum", len(x)):
+            pyro.sample("top", dist.Normal(0.4 * x[:, :1] + shift, 0.7).to_event(1))
+            pyro.sample("z", dist.Normal(0.4 * x[:, :1], 0.7).to_event(1))
+
+    x = torch.linspace(-1.0, 1.0, 12).reshape(6, 2)
+    fit = fitted(model, guide, {"x": x})
+    for one, other in ((x, {"x": x}), (x.numpy(), {"x": x})):
+        a, b = (interpolate(fit, ends, ends, num_steps=2, num_draws=3) for ends in (one, other))
+        assert a["mean"].to_dataset().identical(b["mean"].to_dataset())
+    assert traverse(fit, centre=x[:1], num_steps=3)["mean"]["x"].shape == (2, 3, 2)
+    with pytest.raises(DataError, match=r"^centre: found one array.*top, z.*the shape of 'x'.*row\[None\]"):
+        traverse(fit, centre=x[0])
+
+
 def test_wrong_input_is_refused(exact, exact_fit, counts_fit):
     z = np.zeros((2, 2))
     with pytest.raises(UnknownNameError, match="'cubic'"):
@@ -105,6 +139,12 @@ def test_wrong_input_is_refused(exact, exact_fit, counts_fit):
         interpolate(exact_fit, z, z[:1])
     with pytest.raises(DataError, match="wanted one"):
         traverse(exact_fit, centre=z)
+    with pytest.raises(DataError, match=r"^centre: 'z'.*shape \(6,\).*the shape of 'x'.*ppl.encode\(fit, row\[None\]"):
+        traverse(exact_fit, centre=exact.draw(1, 3)[0])
+    with pytest.raises(DataError, match=r"^end: 'z'"):
+        interpolate(exact_fit, z, np.zeros((2, 9)))
+    with pytest.raises(DataError, match=r"^centre: .*above, below.*encode\(fit, {'group': ..., 'x': ...}\)"):
+        traverse(counts_fit, centre=counts(1)["x"][0])
     with pytest.raises(DataError, match="shape"):
         interpolate(exact_fit, np.zeros((2, 9)), z)
     with pytest.raises(DataError, match="'below'"):
@@ -112,11 +152,6 @@ def test_wrong_input_is_refused(exact, exact_fit, counts_fit):
 
 
 def test_discrete_latents_have_no_way_between():
-    import pyro
-    import pyro.distributions as dist
-
-    from tests.workflow.representation.models import fitted
-
     def model(x):
         with pyro.plate("datum", len(x)):
             k = pyro.sample("k", dist.Bernoulli(0.5))
