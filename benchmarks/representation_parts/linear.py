@@ -81,6 +81,8 @@ def active_rows(quick: bool) -> list[dict[str, Any]]:
             {
                 "noise_variance": variance,
                 "by_eigenvalues": components.num_active(variance),
+                # A latent whose eigenvalue is within 1 % of the noise is below the threshold at the optimum too.
+                "above_at_optimum": int((1.0 - variance / components.eigenvalues > ACTIVE).sum()),
                 "active": int((activity > ACTIVE).sum()),
                 "short_by": optimum + float(fit.losses[-100:].mean()) / len(x),
                 "status": fit.status,

@@ -69,7 +69,7 @@ class Estimator:
         changed = [
             f"{one.name}={value!r}"
             for one in fields(self)
-            if one.init and (value := getattr(self, one.name)) != one.default
+            if one.init and one.repr and (value := getattr(self, one.name)) != one.default
         ]
         label = self.name + (f" ({', '.join(changed)})" if changed else "")
         return f"{label} [biased]" if self.biased else label

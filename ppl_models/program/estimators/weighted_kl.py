@@ -35,7 +35,7 @@ class WeightedKl(Estimator):
 
     beta: float = 1.0
     free_bits: float = 0.0
-    plate: str | None = None
+    plate: str | None = field(default=None, repr=False)
     held: dict[str, torch.Tensor] = field(default_factory=dict, init=False, compare=False)
 
     name: ClassVar[str] = "weighted_kl"
