@@ -193,7 +193,7 @@ def test_batches_that_stand_for_themselves_alone_are_told_of():
         with poutine.scale(scale=NUM_ROWS / len(x)):
             auto.model(x)
 
-    assert "give max_epochs" in ppl.fit(auto.model, loader, **options).note
+    assert "Give max_epochs" in ppl.fit(auto.model, loader, **options).note
     assert "max_epochs" not in ppl.fit(scaled, loader, **options).note
     assert "max_epochs" not in ppl.fit(auto.model, loader, **options, max_epochs=1).note
 
