@@ -55,7 +55,7 @@ best = PrincipalComponents.of(ink).log_likelihood(2)
 with torch.random.fork_rng():
     torch.manual_seed(1)
     linear = autoencoders.LinearVAE(64, 2).double()
-linear_fit = ppl.fit(linear, {"x": ink}, guide=linear.guide, max_steps=800 if QUICK else 3_000, seed=1)
+linear_fit = ppl.fit(linear, {"x": ink}, guide=linear.guide, max_steps=600 if QUICK else 3_000, seed=1)
 linear_elbo = linear_fit.elbo(200, seed=2)[0] / len(ink)
 print(f"ELBO {linear_elbo:.4f} nats per digit, probabilistic PCA {best:.4f}")
 
@@ -162,7 +162,7 @@ for name, values in p_values.items():
 # both sides (importance weighting and annealing from below, annealing back from the posterior from above).
 
 # %%
-audit = ppl.audit(fit, {"x": test["x"][: 10 if QUICK else 100]}, seed=6)
+audit = ppl.audit(fit, {"x": test["x"][: 6 if QUICK else 100]}, seed=6)
 print(audit)
 
 # %%

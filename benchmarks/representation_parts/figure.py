@@ -45,6 +45,7 @@ def _bracket(axes: Axes, rows: Rows) -> None:
     axes.plot(values, range(len(values)), "o-", color=COLORS[0])
     axes.set_yticks(range(len(values)), [*names, "log p(x)", "reverse AIS"])
     axes.set(title=f"{row['rows']} digits not seen", xlabel="mean over digits, nats")
+    axes.locator_params(axis="x", nbins=5)
 
 
 def _rate_distortion(axes: Axes, rows: Rows) -> None:
