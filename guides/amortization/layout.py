@@ -12,18 +12,10 @@ from torch.distributions.constraints import Constraint
 
 from guides.enumeration import is_enumerated
 from guides.errors import FamilyOptionError, UnsuitableModelError
+from guides.hierarchical_groups import Axis
 from guides.supports import fixed_support
 
 EXAMPLE = "with pyro.plate('datum', len(x)): z = pyro.sample('z', ...); pyro.sample('x', ..., obs=x)"
-
-
-@dataclass(frozen=True)
-class Inner:
-    """A plate nested inside the data plate: its name, its batch dimension (negative), and its size."""
-
-    plate: str
-    dim: int
-    size: int
 
 
 @dataclass(frozen=True)
@@ -43,7 +35,7 @@ class Local:
     event_dim: int
     shape: torch.Size
     support: Constraint | None
-    inner: tuple[Inner, ...]
+    inner: tuple[Axis, ...]
     batch: torch.Size
 
     @property
@@ -177,7 +169,7 @@ def _local(name: str, node: Any, plate: str, dim: int) -> Local:
                 f"amortized: latent '{name}' lies in plate '{frame.name}' inside the data plate, which holds a "
                 "subsample. Take the whole plate there, or write the guide by hand."
             )
-        inner.append(Inner(frame.name, frame.dim, int(frame.size)))
+        inner.append(Axis(frame.name, frame.dim, int(frame.size)))
     fn, value = node["fn"], node["value"].detach()
     if fn.support.is_discrete:
         raise UnsuitableModelError(

@@ -11,9 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from ppl_models.checks import Check, all_passed
 from ppl_models.diagnostics.deviations import is_constant
 from ppl_models.diagnostics.labelled import LabelledDraws, labelled_draws
-
-RHAT_LIMIT = 1.01
-ESS_LIMIT = 400.0
+from ppl_models.inference.chain_limits import ESS_LIMIT, RHAT_LIMIT
 
 Float64Array = NDArray[np.float64]
 

@@ -10,6 +10,7 @@ from scipy.special import logsumexp
 from ppl_models.checks import Check
 from ppl_models.diagnostics.sample_size import khat_limit, smallest_num_draws
 from ppl_models.errors import DataError
+from ppl_models.inference.evidence.weight_means import effective_number
 
 MIN_DRAWS = 100
 ADVISED_DRAWS = 10_000
@@ -82,9 +83,7 @@ def relative_ess(log_ratio: ArrayLike) -> Float64Array:
         Between 0 and 1, shape (...); NaN where a ratio is NaN or +inf, or all are -inf.
     """
     ratios = np.asarray(log_ratio, dtype=float)
-    with np.errstate(invalid="ignore"):
-        weights = np.exp(ratios - ratios.max(axis=0))
-        return weights.sum(axis=0) ** 2 / (weights**2).sum(axis=0) / len(ratios)
+    return np.where(np.isfinite(ratios.max(axis=0)), effective_number(ratios) / len(ratios), np.nan)
 
 
 def nearly_constant(log_ratio: ArrayLike) -> NDArray[np.bool_]:

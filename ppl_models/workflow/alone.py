@@ -22,7 +22,8 @@ from ppl_models.diagnostics import (
 )
 from ppl_models.seeds import child_seed
 from ppl_models.workflow.by_datum import check_by_datum
-from ppl_models.workflow.measuring import Clock, Flat, Measured, held_against
+from ppl_models.workflow.clock import Clock
+from ppl_models.workflow.measuring import Flat, Measured, held_against
 from ppl_models.workflow.probing import Probed, probe, unprobed
 
 

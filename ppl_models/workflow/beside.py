@@ -17,7 +17,8 @@ from ppl_models.diagnostics import (
     unmeasured_table,
 )
 from ppl_models.diagnostics.labelled import labelled_draws
-from ppl_models.workflow.measuring import Clock, held_against
+from ppl_models.workflow.clock import Clock
+from ppl_models.workflow.measuring import held_against
 
 
 def judged_beside(

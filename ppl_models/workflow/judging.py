@@ -34,7 +34,8 @@ from ppl_models.program.sites import Site
 from ppl_models.workflow.alone import judged_alone
 from ppl_models.workflow.baseline import failed_gates, tree_gates
 from ppl_models.workflow.beside import judged_beside
-from ppl_models.workflow.measuring import Clock, Measured
+from ppl_models.workflow.clock import Clock
+from ppl_models.workflow.measuring import Measured
 from ppl_models.workflow.sharing import shared_draws
 
 

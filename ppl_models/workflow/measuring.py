@@ -1,8 +1,6 @@
 """What the checks of one fit are made on: its draws, flat and labelled, and the model's log density with gradients."""
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,28 +19,13 @@ from ppl_models.program import Program
 from ppl_models.program.batching import NOT_VECTORISABLE
 from ppl_models.program.sites import Site
 from ppl_models.seeds import child_seed
+from ppl_models.workflow.clock import Clock
 from ppl_models.workflow.weighing import Scale
 
 LEAST_SCORES, SCORES_PER_LATENT = 2_000, 20
 """Draws at which gradients are taken."""
 MOST_NUMBERS = 40_000_000
 """Draws times latents that are held flat."""
-
-
-@dataclass
-class Clock:
-    """Seconds by check."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def on(self, name: str) -> Iterator[None]:
-        """Count what happens inside for a check."""
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
 
 
 @dataclass(frozen=True)

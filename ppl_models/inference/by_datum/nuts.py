@@ -11,9 +11,8 @@ from ppl_models.inference.by_datum.normals import Normals
 from ppl_models.inference.by_datum.target import DatumTarget
 from ppl_models.inference.by_datum.trajectories import Density, Trajectories
 from ppl_models.inference.by_datum.warm_up import warm_up
+from ppl_models.inference.chain_limits import ESS_LIMIT, RHAT_LIMIT
 
-RHAT, ESS = 1.01, 400.0
-"""Chains that mix less well go on, as `gates` of MCMC draws ask."""
 MOST_DOUBLINGS = 2
 NUM_PARTS, LEFT_BEHIND = 16, 25
 """Parts in which a chain goes on, side by side from places along it, and draws until a part has left its place."""
@@ -87,7 +86,7 @@ def datum_nuts(
     ticks += first.ticks + second.ticks
     for times in range(MOST_DOUBLINGS):
         within_reach = _within_reach(*health, 2.0 ** (MOST_DOUBLINGS - times)) & (divergences == 0)
-        where = np.flatnonzero(within_reach) if num_chains * num_draws >= ESS else []
+        where = np.flatnonzero(within_reach) if num_chains * num_draws >= ESS_LIMIT else []
         if not len(where):
             break
         index = torch.as_tensor(where, device=step.device)
@@ -138,8 +137,8 @@ def _within_reach(rhat: np.ndarray, bulk_ess: np.ndarray, tail_ess: np.ndarray, 
     Of chains that mix, effective numbers grow with the draws, and the square of R-hat less 1 goes down with them.
     """
     ess, excess = np.minimum(bulk_ess, tail_ess), rhat**2 - 1.0
-    mixed = (rhat <= RHAT) & (ess >= ESS)
-    near = (excess <= times * (RHAT**2 - 1.0)) & (times * ess >= ESS)
+    mixed = (rhat <= RHAT_LIMIT) & (ess >= ESS_LIMIT)
+    near = (excess <= times * (RHAT_LIMIT**2 - 1.0)) & (times * ess >= ESS_LIMIT)
     return np.logical_and(near.all(1), ~mixed.all(1))
 
 

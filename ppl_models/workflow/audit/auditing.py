@@ -33,7 +33,7 @@ from ppl_models.workflow.audit.judging import (
 from ppl_models.workflow.audit.posterior_audit import PosteriorAudit
 from ppl_models.workflow.audit.posteriors import LEAST_DRAWS, NUM_IMPORTANCE, audit_posteriors
 from ppl_models.workflow.audit.rows_table import full_table, weights_table
-from ppl_models.workflow.audit.watch import Watch
+from ppl_models.workflow.clock import Clock
 from ppl_models.workflow.representation.coordinates import RowCoordinates
 from ppl_models.workflow.representation.new_rows import rows_to_encode
 from ppl_models.workflow.representation.representation import Representation, representation_of
@@ -112,8 +112,8 @@ def audit(
     check_count("num_encoder_draws", num_encoder_draws, least=100)
     check_count("num_simulations", num_simulations, least=20)
     check_seed(seed)
-    watch = Watch()
-    with watch.stage("rows"):
+    clock = Clock()
+    with clock.on("rows"):
         whole, few, places, held = _rows(fit, data, num_rows, seed)
     coordinates = RowCoordinates(whole, whole.program)
     if not coordinates.exists:
@@ -128,9 +128,9 @@ def audit(
         num_draws=num_encoder_draws,
         num_simulations=num_simulations,
         seed=child_seed(seed, "encoder"),
-        watch=watch,
+        clock=clock,
     )
-    with watch.stage("weights"):
+    with clock.on("weights"):
         drawn = encoded(few, coordinates, rows_of(few, few.arguments), num_guide_draws, child_seed(seed, "rows"))
     found = None
     if mcmc:
@@ -159,7 +159,7 @@ def audit(
         "versions": versions(),
         "fit": dict(fit.config),
     }
-    return _gathered(few, parts, drawn, found, places, watch, options)
+    return _gathered(few, parts, drawn, found, places, clock, options)
 
 
 def _rows(
@@ -205,7 +205,7 @@ def _gathered(
     drawn: Encoded,
     found: PosteriorAudit | None,
     places: np.ndarray,
-    watch: Watch,
+    clock: Clock,
     options: dict[str, Any],
 ) -> Audit:
     labels = [int(place) for place in places]
@@ -226,7 +226,7 @@ def _gathered(
     khat = khat_check(table, num_guide_draws, gap_limit(len(drawn.labels)))
     inference: tuple[Check, ...] = (parts.units.check, khat, *gaps, *moments, parts.calibration)
     word, reasons = verdict(parts.units, table, inference, health, num_guide_draws)
-    seconds = {**watch.seconds, **({} if found is None else {f"rows: {k}": v for k, v in found.seconds.items()})}
+    seconds = {**clock.seconds, **({} if found is None else {f"rows: {k}": v for k, v in found.seconds.items()})}
     return Audit(
         verdict=word,
         reasons=reasons,

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import chi2, norm, t
 
 from ppl_models.checks import Check
-from ppl_models.diagnostics.gates import ESS_LIMIT, RHAT_LIMIT
+from ppl_models.inference.chain_limits import ESS_LIMIT, RHAT_LIMIT
 from ppl_models.workflow.audit.posterior_audit import Estimates, PosteriorAudit
 
 CHAINS, ORDER, BRACKET = "rows whose MCMC fails its gates", "bounds out of order", "bracket"

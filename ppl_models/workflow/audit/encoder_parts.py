@@ -26,7 +26,7 @@ from ppl_models.workflow.audit.encoding import Generated, encoded, generated, ob
 from ppl_models.workflow.audit.features import left_out, masked_features, pit_of_encoded, pit_of_prior
 from ppl_models.workflow.audit.judging import not_measured
 from ppl_models.workflow.audit.self_calibration import FALSE_ALARM_RATE, self_calibration
-from ppl_models.workflow.audit.watch import Watch
+from ppl_models.workflow.clock import Clock
 from ppl_models.workflow.representation.coordinates import RowCoordinates
 from ppl_models.workflow.representation.representation import Representation
 
@@ -57,7 +57,7 @@ def encoder_parts(
     num_draws: int,
     num_simulations: int,
     seed: int,
-    watch: Watch,
+    clock: Clock,
 ) -> EncoderParts:
     """Audit what needs no more than the encoder.
 
@@ -68,19 +68,19 @@ def encoder_parts(
         num_draws: of q(z | x) at each row.
         num_simulations: rows that the model makes itself for SBC.
         seed: of everything random.
-        watch: counts the seconds.
+        clock: counts the seconds.
     """
-    with watch.stage("encoding"):
+    with clock.on("encoding"):
         drawn = encoded(representation, coordinates, data, num_draws, child_seed(seed, "encode"))
-    with watch.stage("generation"):
+    with clock.on("generation"):
         number = max(LEAST_GENERATED, num_simulations, drawn.points.shape[1])
         made = generated(representation, coordinates, data, number, child_seed(seed, "generate"))
         centre, scale = made.points.mean(axis=0), made.points.std(axis=0, ddof=1)
-    with watch.stage("aggregated posterior"):
+    with clock.on("aggregated posterior"):
         # The last draw of each row: independent of one another, as the rows are.
         aggregate = aggregated_posterior(drawn.points[-1], made.points, labels=drawn.labels, seed=seed)
         seen = _generated(representation, made)
-    with watch.stage("calibration"):
+    with clock.on("calibration"):
         few = made.first(representation, num_simulations)
         ranks = self_calibration(representation, coordinates, few, num_draws, child_seed(seed, "simulations"))
         pit = _left_out(representation, coordinates, data, child_seed(seed, "features"))

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from ppl_models.diagnostics import khat_by_datum
-from ppl_models.diagnostics.gates import ESS_LIMIT, RHAT_LIMIT
 from ppl_models.diagnostics.khat import relative_ess
 from ppl_models.errors import OptionError
 from ppl_models.inference import Fit
@@ -20,6 +19,7 @@ from ppl_models.inference.by_datum.held import hold_outside
 from ppl_models.inference.by_datum.normals import FAMILIES, FULL_RANK, Normals
 from ppl_models.inference.by_datum.nuts import DatumChains, datum_nuts
 from ppl_models.inference.by_datum.target import DatumTarget
+from ppl_models.inference.chain_limits import ESS_LIMIT, RHAT_LIMIT
 from ppl_models.inference.evidence.annealing_options import num_threads
 from ppl_models.inference.evidence.importance_bound import draw_weights
 from ppl_models.options import check_choice, check_count
@@ -29,7 +29,7 @@ from ppl_models.versions import versions
 from ppl_models.workflow.audit.checking import audit_checks
 from ppl_models.workflow.audit.gaps import amortisation_gap, bounds_by_row, compare_moments, mean_weight, settled
 from ppl_models.workflow.audit.posterior_audit import Array, Estimates, PosteriorAudit
-from ppl_models.workflow.audit.watch import Watch
+from ppl_models.workflow.clock import Clock
 
 AUTO = "auto"
 LEAST_DRAWS = 500
@@ -139,18 +139,18 @@ def audit_posteriors(
         raise OptionError(f"fit: guide '{fit.guide_name}' has no density, so that there is nothing to audit.")
     if data is None and fit.program.batched:
         raise OptionError("data: found None, and the fit saw its data in batches. Give the rows to audit.")
-    watch = Watch()
-    with watch.stage("preparing"):
+    clock = Clock()
+    with clock.on("preparing"):
         local, held = hold_outside(fit if data is None else fit.at(data), seed=options.child("held"))
     threads = num_threads(local.program, num_chains)
     with local.program.isolated(seed=options.child("world"), num_threads=threads), torch.no_grad():
-        with watch.stage("preparing"):
+        with clock.on("preparing"):
             target = DatumTarget(local.program, backend)
-        with watch.stage("weights"):
+        with clock.on("weights"):
             amortised = _amortised(local, target, options)
-        with watch.stage("optimisation"):
+        with clock.on("optimisation"):
             metric = best_normals(target, amortised.start, FULL_RANK, seed=options.child("noise")).normals
-        with watch.stage("mcmc"):
+        with clock.on("mcmc"):
             chains = datum_nuts(
                 target,
                 metric,
@@ -159,17 +159,17 @@ def audit_posteriors(
                 num_draws=num_draws,
                 seed=options.child("mcmc"),
             )
-        with watch.stage("optimisation"):
+        with clock.on("optimisation"):
             best, best_family = _best(target, amortised, metric, chains, options)
-        with watch.stage("weights"):
+        with clock.on("weights"):
             best_weights = _log_weights(target, best, amortised.noise)
-        with watch.stage("annealing"):
+        with clock.on("annealing"):
             found = _bracket(target, chains, options)
-        with watch.stage("quadrature"):
+        with clock.on("quadrature"):
             grid = _grid(target, amortised, chains, options)
         guide_mean, guide_sd = (_array(one) for one in (amortised.start.mean, amortised.start.sd))
     return _gathered(
-        options, target, amortised, best_weights, best_family, chains, found, grid, guide_mean, guide_sd, held, watch
+        options, target, amortised, best_weights, best_family, chains, found, grid, guide_mean, guide_sd, held, clock
     )
 
 
@@ -238,7 +238,7 @@ def _gathered(
     guide_mean: Array,
     guide_sd: Array,
     held: dict[str, str],
-    watch: Watch,
+    clock: Clock,
 ) -> PosteriorAudit:
     elbo, best_elbo = mean_weight(amortised.log_weights), mean_weight(best_weights)
     evidence = Estimates(found.log_evidence, found.log_evidence_error)
@@ -284,7 +284,7 @@ def _gathered(
         grid=grid,
         held=held,
         checks=(),
-        seconds=dict(watch.seconds),
+        seconds=dict(clock.seconds),
         config=config,
     )
     return audit_checks(audit)

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from ppl_models.diagnostics import Check, Moments, check_khat, khat_limit
-from ppl_models.diagnostics.gates import ESS_LIMIT
 from ppl_models.diagnostics.khat import KHAT_GOOD
 from ppl_models.diagnostics.resampling import Indices, acceptance_rate, longest_stay
+from ppl_models.inference.chain_limits import ESS_LIMIT
 
 ERROR_LIMIT = 1.0 / math.sqrt(ESS_LIMIT)
 """Largest standard error of a mean in sds, and of a log sd: that of a mean of 400 independent draws."""

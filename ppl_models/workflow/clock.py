@@ -7,14 +7,16 @@ from dataclasses import dataclass, field
 
 
 @dataclass
-class Watch:
-    """Counts the seconds of each part."""
+class Clock:
+    """Seconds by part."""
 
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Count what happens inside."""
+    def on(self, name: str) -> Iterator[None]:
+        """Count what happens inside for a part."""
         began = time.perf_counter()
-        yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
